@@ -1,0 +1,64 @@
+//! `demo`: the proxy as it would serve Azure, against the emulator in the same process.
+
+use std::net::SocketAddr;
+
+use super::serve::proxy;
+use super::{Failure, runtime};
+use crate::config::{Config, Overrides};
+use crate::emulator::{self, Emulator};
+use crate::telemetry::logs;
+
+/// Options that would say where Azure is or who we are: the demo decides both.
+const DECIDED: [&str; 4] = ["--endpoint", "--credential", "--client-id", "--tenant-id"];
+
+pub(super) fn run(overrides: Overrides) -> Result<(), Failure> {
+    if overrides.file.is_some() {
+        return Err(Failure::DemoOption("--config"));
+    }
+    if let Some((option, ..)) = overrides.named.iter().find(|(option, ..)| DECIDED.contains(option)) {
+        return Err(Failure::DemoOption(option));
+    }
+    runtime()?.block_on(demo(overrides))
+}
+
+async fn demo(mut overrides: Overrides) -> Result<(), Failure> {
+    let emulator = Emulator::start(emulator::Options::default()).await.map_err(Failure::Emulator)?;
+    // Behind what the user said: the demo's own settings win.
+    overrides.assignments.extend(settings(&emulator));
+    let config = Config::isolated(&overrides)?;
+    logs::start(&config.telemetry)?;
+    proxy(&config, |address| println!("{}", what_to_try(address))).await
+}
+
+/// The emulator's addresses, as an operator would configure Azure's.
+fn settings(emulator: &Emulator) -> Vec<String> {
+    vec![
+        format!("upstream.endpoint={}", emulator.openai()),
+        format!("upstream.ca_file={}", emulator.ca_file().display()),
+        "credential.kind=managed-identity".to_owned(),
+        format!("credential.imds_endpoint={}", emulator.imds()),
+        format!("credential.authority_host={}", emulator.entra()),
+        format!("management.endpoint={}", emulator.management()),
+        format!("management.subscription_id={}", emulator.subscription_id()),
+        format!("management.location={}", emulator.location()),
+    ]
+}
+
+fn what_to_try(address: SocketAddr) -> String {
+    let base = format!("http://{address}");
+    format!(
+        r#"
+Azure here is an emulator in this process: real TLS, real signed tokens, echoed answers. Try, in another terminal:
+
+  curl -N {base}/v1/chat/completions -H 'content-type: application/json' \
+    -d '{{"model":"gpt-4o-mini","stream":true,"messages":[{{"role":"user","content":"Hello!"}}]}}'
+
+Or point any OpenAI tool at it:
+
+  export OPENAI_BASE_URL={base}/v1
+  export OPENAI_API_KEY=unused
+
+Whether it can serve: {base}/readyz    Models of the region: {base}/management/models
+Ctrl-C ends it."#
+    )
+}

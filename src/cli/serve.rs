@@ -1,0 +1,100 @@
+//! `serve`: the proxy, from its configuration to its last request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Failure, runtime};
+use crate::app::App;
+use crate::clock::SystemClock;
+use crate::config::{Config, Environment, Overrides};
+use crate::identity::credential;
+use crate::server::{Drained, Lifecycle, serve};
+use crate::telemetry::logs;
+use crate::tls;
+
+pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
+    let config = Config::load(environment, overrides)?;
+    logs::start(&config.telemetry)?;
+    runtime()?.block_on(proxy(&config, |_| ()))
+}
+
+/// Serves until a signal says to stop. `announce` is called once the socket is bound.
+pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+    let clock = Arc::new(SystemClock);
+    let lifecycle = Lifecycle::new();
+    let tls = tls::client(config.upstream.ca_file.as_deref())?;
+    let source = credential::source(config, tls.clone()).map_err(Failure::Credential)?;
+    let app = App::new(config, &tls, source, clock, lifecycle.clone())?;
+
+    let listen_error = |error| Failure::Listen { address: config.listen, error };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    let signals = Signals::install().map_err(Failure::Runtime)?;
+    println!("listening on http://{address}");
+    announce(address);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        %address,
+        upstream = %config.upstream.endpoint,
+        credential = credential::name(&config.credential.source),
+        "serving",
+    );
+    app.start();
+    let serving = serve(listener, app, config.limits, lifecycle.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        // Serving ends by a signal alone.
+        _ = &mut serving => return Ok(()),
+        signals = signals.first(lifecycle) => {
+            let drained = tokio::select! {
+                drained = &mut serving => drained,
+                () = signals.second() => Drained::CutOff,
+            };
+            match drained {
+                Drained::Completely => tracing::info!("stopped"),
+                Drained::CutOff => return Err(Failure::CutOff),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The signals that mean something to a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Installed so that losing the terminal ends nothing.
+    _hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the first signal and begins the end.
+    async fn first(mut self, lifecycle: Lifecycle) -> Self {
+        self.next().await;
+        tracing::info!("stopping: running requests go on, new connections are refused; a second signal ends at once");
+        lifecycle.end();
+        self
+    }
+
+    async fn second(mut self) {
+        self.next().await;
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The configuration: layers of text on one side, a [`Config`] that cannot be wrong on the other.
+//!
+//! Layers, each stronger than the one before: the embedded defaults (`config/default.toml`), a file, the variables that
+//! Azure's own tools read, variables of ours (`AOAI_PROXY__SECTION__KEY`), the command line.
+
+mod build;
+mod endpoint;
+mod environment;
+mod error;
+mod layers;
+mod names;
+mod proxies;
+mod settings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use url::Url;
+
+pub use endpoint::{Endpoint, is_loopback};
+pub use environment::Environment;
+pub use error::{ConfigError, Shown};
+pub use names::{Scope, Segment};
+pub use proxies::{Proxies, ProxyRules};
+
+use build::build;
+use layers::Layers;
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--config FILE`.
+    pub file: Option<PathBuf>,
+    /// Options with a name of their own: the option, the key it sets, the value.
+    pub named: Vec<(&'static str, &'static str, String)>,
+    /// `--set section.key=value`, as written.
+    pub assignments: Vec<String>,
+}
+
+/// Everything the proxy was told, in types that cannot hold nonsense.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `listen.address`: where callers connect; a loopback address.
+    pub listen: SocketAddr,
+    /// The resource and the way there.
+    pub upstream: Upstream,
+    /// Who we are.
+    pub credential: Credential,
+    /// The management plane.
+    pub management: Management,
+    /// What callers may cost.
+    pub limits: Limits,
+    /// What is said about all that.
+    pub telemetry: Telemetry,
+    /// `HTTPS_PROXY` and its kin.
+    pub proxies: Proxies,
+}
+
+/// The resource and the way there.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// `upstream.endpoint`, `AZURE_OPENAI_ENDPOINT`.
+    pub endpoint: Endpoint,
+    /// `upstream.scope`, else by cloud and kind of endpoint.
+    pub scope: Scope,
+    /// `upstream.ca_file`: PEM bundle trusted besides the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// `upstream.connect_timeout`: DNS, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// `upstream.response_timeout`: from the last byte of the request to the head of the response.
+    pub response_timeout: Duration,
+    /// `upstream.idle_timeout`: the longest silence inside a response's content.
+    pub idle_timeout: Duration,
+}
+
+/// Who we are: which credential, and what it needs.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// The kind, with what only that kind needs.
+    pub source: CredentialSource,
+    /// Where Entra is: `credential.authority_host`, `AZURE_AUTHORITY_HOST`, else by cloud.
+    pub authority_host: Url,
+    /// Where the metadata service is: `credential.imds_endpoint`, `AZURE_POD_IDENTITY_AUTHORITY_HOST`.
+    pub imds_endpoint: Url,
+}
+
+/// A credential's kind, with what that kind needs.
+#[derive(Debug, Clone)]
+pub enum CredentialSource {
+    /// The first of these that gives a token, in this order.
+    Auto(Vec<Self>),
+    /// The identity of the place where the proxy runs.
+    ManagedIdentity(ManagedIdentity),
+    /// A token file that a platform (AKS) keeps fresh.
+    WorkloadIdentity {
+        /// Directory.
+        tenant_id: String,
+        /// Application or user-assigned identity.
+        client_id: String,
+        /// The file.
+        token_file: PathBuf,
+    },
+    /// An application's secret.
+    ClientSecret {
+        /// Directory.
+        tenant_id: String,
+        /// Application.
+        client_id: String,
+        /// Its secret.
+        secret: SecretString,
+    },
+    /// Whoever is signed in with `az`.
+    AzureCli {
+        /// Directory, if not the signed-in one.
+        tenant_id: Option<String>,
+    },
+    /// Whoever is signed in with `azd`.
+    AzureDeveloperCli {
+        /// Directory, if not the signed-in one.
+        tenant_id: Option<String>,
+    },
+}
+
+/// Which managed identity is meant, and which service speaks for it.
+#[derive(Debug, Clone)]
+pub struct ManagedIdentity {
+    /// Which of the identities assigned to this place.
+    pub identity: IdentityName,
+    /// Whether `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are set: App Service, Functions or Container Apps.
+    pub app_service: bool,
+}
+
+/// A managed identity's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityName {
+    /// The one that the place has by itself.
+    SystemAssigned,
+    /// By client id.
+    ClientId(String),
+    /// By object (principal) id.
+    ObjectId(String),
+    /// By Azure resource id.
+    ResourceId(String),
+}
+
+/// The management plane.
+#[derive(Debug, Clone)]
+pub struct Management {
+    /// `management.endpoint`, else by cloud.
+    pub endpoint: Url,
+    /// What the management plane's token is asked for.
+    pub scope: Scope,
+    /// `management.subscription_id`, `AZURE_SUBSCRIPTION_ID`.
+    pub subscription_id: Option<Segment>,
+    /// `management.location`.
+    pub location: Option<Segment>,
+    /// `management.api_version`.
+    pub api_version: Segment,
+}
+
+/// What callers may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `limits.max_connections`: further connections wait in the listen queue.
+    pub max_connections: usize,
+    /// `limits.header_timeout`: how long a request's head may take.
+    pub header_timeout: Duration,
+    /// `limits.shutdown_grace`: how long running requests may go on after the signal to stop.
+    pub shutdown_grace: Duration,
+}
+
+/// What is said, and how.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// `telemetry.log_format`.
+    pub log_format: LogFormat,
+    /// `telemetry.log_level`: which modules say how much.
+    pub log_level: Targets,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// `credential.kind`, as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CredentialKind {
+    Auto,
+    ManagedIdentity,
+    WorkloadIdentity,
+    AzureCli,
+    AzureDeveloperCli,
+    ClientSecret,
+}
+
+/// `azure.cloud`: which of Azure's separate clouds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Cloud {
+    Public,
+    UsGovernment,
+    China,
+}
+
+/// `telemetry.log_level`, read: a level for the proxy's own lines, or directives by module.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct LogLevel(Targets);
+
+impl TryFrom<String> for LogLevel {
+    type Error = String;
+
+    /// A bare level is the proxy's own; libraries then only warn.
+    fn try_from(text: String) -> Result<Self, String> {
+        let expected =
+            || "expected error, warn, info, debug, trace or off, or directives like info,hyper=debug".to_owned();
+        let directives = match text.parse::<LevelFilter>() {
+            Ok(LevelFilter::OFF) => Targets::new().with_default(LevelFilter::OFF),
+            Ok(level) => {
+                Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("aoai_auth_proxy", level)
+            }
+            Err(_) => text.parse().map_err(|_| expected())?,
+        };
+        Ok(Self(directives))
+    }
+}
+
+impl Config {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with its key, value and layer.
+    pub fn load(environment: &Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let layers = Layers::read(environment, overrides)?;
+        build(&layers, environment)
+    }
+
+    /// The defaults with `overrides` on them: no file, no variable, nothing of the machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn isolated(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut layers = Layers::defaults();
+        layers.push_overrides(overrides)?;
+        build(&layers, &Environment::default())
+    }
+}
+
+/// Whether the value of `key` must never be shown.
+fn is_secret(key: &str) -> bool {
+    key == "credential.client_secret"
+}

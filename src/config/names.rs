@@ -1,0 +1,121 @@
+//! Names that enter a URL or a token request: checked once, here.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// What a token is asked for: a resource's URI followed by `/.default`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Scope(String);
+
+impl Scope {
+    /// Reads a scope.
+    ///
+    /// # Errors
+    ///
+    /// Says what would be right if `text` is not a resource's URI followed by `/.default`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '/');
+        match text.strip_suffix("/.default") {
+            Some(resource) if !resource.is_empty() && text.chars().all(plain) => Ok(Self(text.to_owned())),
+            _ => {
+                Err("must be a resource's URI followed by /.default, like https://cognitiveservices.azure.com/.default"
+                    .to_owned())
+            }
+        }
+    }
+
+    /// The scope as it is sent.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The scope that stands for all of `resource`.
+    pub(super) fn of(resource: &str) -> Self {
+        Self(format!("{resource}/.default"))
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One segment of a management URL: letters, digits, dashes and dots, and not `.` or `..`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Segment(String);
+
+impl Segment {
+    /// Reads a segment.
+    ///
+    /// # Errors
+    ///
+    /// Says what is allowed if `text` holds anything else, nothing, dots alone or more than 128 bytes.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+        let named = text.bytes().any(|byte| byte.is_ascii_alphanumeric());
+        if named && text.len() <= 128 && text.bytes().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("expected letters, digits, dashes and dots".to_owned())
+        }
+    }
+
+    /// The segment's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Segment {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_stays_inside_its_place() {
+        for good in ["swedencentral", "2023-05-01", "2024-06-01-preview", "0b1f6471-1bf0-4dda-aec3-cb9272f09590", "a.b"]
+        {
+            assert!(Segment::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "...", "a/b", "..%2f..", "a b", "a?b", "a#b", "é", "a\\b", "-", &"a".repeat(129)] {
+            assert!(Segment::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_scope_names_a_resource() {
+        assert!(Scope::parse("https://cognitiveservices.azure.com/.default").is_ok());
+        for bad in
+            ["", "/.default", "https://cognitiveservices.azure.com", "https://a b/.default", "https://x/.default?y"]
+        {
+            assert!(Scope::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

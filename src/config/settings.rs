@@ -1,0 +1,161 @@
+//! The configuration as it was written: every key that exists, by its name. Nothing is decided here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, de};
+use url::Url;
+
+use super::endpoint::{Endpoint, metadata_url, service_url};
+use super::{Cloud, CredentialKind, LogFormat, LogLevel, Scope, Segment};
+
+/// All sections.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    pub(super) listen: Listen,
+    pub(super) upstream: Upstream,
+    pub(super) azure: Azure,
+    pub(super) credential: Credential,
+    pub(super) management: Management,
+    pub(super) limits: Limits,
+    pub(super) telemetry: Telemetry,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listen {
+    /// TCP address; port 0 picks a free one.
+    #[serde(deserialize_with = "listen_address")]
+    pub(super) address: SocketAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    /// The resource. `AZURE_OPENAI_ENDPOINT`.
+    pub(super) endpoint: Option<Endpoint>,
+    /// What the resource's token is asked for.
+    pub(super) scope: Option<Scope>,
+    /// PEM bundle trusted besides the system's roots.
+    pub(super) ca_file: Option<PathBuf>,
+    /// DNS, TCP and TLS together.
+    #[serde(deserialize_with = "duration")]
+    pub(super) connect_timeout: Duration,
+    /// From the last byte of the request to the head of the response.
+    #[serde(deserialize_with = "duration")]
+    pub(super) response_timeout: Duration,
+    /// The longest silence inside a response's content.
+    #[serde(deserialize_with = "duration")]
+    pub(super) idle_timeout: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Azure {
+    /// Sets authority, scopes and management endpoint together.
+    pub(super) cloud: Cloud,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credential {
+    pub(super) kind: CredentialKind,
+    /// `AZURE_TENANT_ID`.
+    pub(super) tenant_id: Option<String>,
+    /// Application, or user-assigned identity. `AZURE_CLIENT_ID`.
+    pub(super) client_id: Option<String>,
+    /// Another way to name a user-assigned identity.
+    pub(super) object_id: Option<String>,
+    /// Another way to name a user-assigned identity.
+    pub(super) resource_id: Option<String>,
+    /// `AZURE_CLIENT_SECRET`.
+    pub(super) client_secret: Option<SecretString>,
+    /// `AZURE_FEDERATED_TOKEN_FILE`.
+    pub(super) federated_token_file: Option<PathBuf>,
+    /// `AZURE_AUTHORITY_HOST`.
+    #[serde(default, deserialize_with = "optional_service")]
+    pub(super) authority_host: Option<Url>,
+    /// `AZURE_POD_IDENTITY_AUTHORITY_HOST`.
+    #[serde(deserialize_with = "metadata_service")]
+    pub(super) imds_endpoint: Url,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Management {
+    #[serde(default, deserialize_with = "optional_service")]
+    pub(super) endpoint: Option<Url>,
+    /// `AZURE_SUBSCRIPTION_ID`.
+    pub(super) subscription_id: Option<Segment>,
+    /// Default region of `/management/models`.
+    pub(super) location: Option<Segment>,
+    pub(super) api_version: Segment,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    #[serde(deserialize_with = "at_least_one")]
+    pub(super) max_connections: usize,
+    #[serde(deserialize_with = "duration")]
+    pub(super) header_timeout: Duration,
+    #[serde(deserialize_with = "duration_or_zero")]
+    pub(super) shutdown_grace: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Telemetry {
+    pub(super) log_format: LogFormat,
+    /// A level, or directives by module as in `info,aoai_auth_proxy::identity=debug`.
+    pub(super) log_level: LogLevel,
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer)
+}
+
+fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = text(deserializer)?;
+    let numeric = text.strip_prefix("localhost:").map_or(text.clone(), |port| format!("127.0.0.1:{port}"));
+    let address: SocketAddr = numeric
+        .parse()
+        .map_err(|_| de::Error::custom("expected an address and a port, like 127.0.0.1:8642 or [::1]:8642"))?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err(de::Error::custom(
+        "must be a loopback address: whoever reaches the port speaks with the proxy's identity. To serve another container, \
+         run the proxy as its sidecar (shared network namespace)",
+    ))
+}
+
+fn optional_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    service_url(&text(deserializer)?).map(Some).map_err(de::Error::custom)
+}
+
+fn metadata_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    metadata_url(&text(deserializer)?).map_err(de::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let duration = duration_or_zero(deserializer)?;
+    if duration.is_zero() { Err(de::Error::custom("must be longer than nothing")) } else { Ok(duration) }
+}
+
+fn duration_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    /// A day: beyond that a deadline is a mistake, and sums of durations stay far from overflow.
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    let text = text(deserializer)?;
+    let duration = humantime::parse_duration(&text)
+        .map_err(|error| de::Error::custom(format!("expected a duration like 10s, 5m or 1h ({error})")))?;
+    if duration > LONGEST { Err(de::Error::custom("must not be longer than 24h")) } else { Ok(duration) }
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let number = usize::deserialize(deserializer)?;
+    if number == 0 { Err(de::Error::custom("must be at least 1")) } else { Ok(number) }
+}

@@ -1,0 +1,230 @@
+//! Every failure that the proxy answers itself, and the one place where a failure becomes a status.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use crate::identity::tokens::Failure;
+
+/// Where an error of the proxy says so (RFC 9209).
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// A request that the proxy answers itself, because it cannot or must not pass it on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The path could leave its prefix or is ambiguous.
+    #[error("the request path {0}")]
+    InvalidPath(&'static str),
+    /// The request is malformed, or broke off.
+    #[error("{0}")]
+    InvalidRequest(Cow<'static, str>),
+    /// The request names a host that is not this machine.
+    #[error("this proxy answers to localhost, 127.0.0.1 and [::1] only")]
+    HostDenied,
+    /// A web page makes the request.
+    #[error("a web page may not use this proxy: the request has an Origin, or comes from another site")]
+    OriginDenied,
+    /// No such route.
+    #[error("no such route; OpenAI's API is under /v1/ (base URL http://HOST:PORT/v1)")]
+    NotFound,
+    /// A management route, and nobody said which subscription or region.
+    #[error("{0}")]
+    ManagementNotConfigured(&'static str),
+    /// A route of the proxy's own, and not a method it knows.
+    #[error("this route answers GET only")]
+    MethodNotAllowed,
+    /// No connection to the upstream.
+    #[error("cannot reach {host}: {problem}")]
+    UpstreamUnreachable {
+        /// Host and port.
+        host: String,
+        /// What the network said.
+        problem: String,
+        /// RFC 9209's name for it.
+        kind: Unreachable,
+    },
+    /// A connection, and no agreement on who is at its other end.
+    #[error("no TLS connection to {host}: {problem}")]
+    UpstreamTls {
+        /// Host and port.
+        host: String,
+        /// What the TLS library said.
+        problem: String,
+        /// Whether it was the certificate.
+        certificate: bool,
+    },
+    /// The upstream closed the connection, or what it said is not HTTP.
+    #[error("{host} gave no valid response: {problem}")]
+    UpstreamProtocol {
+        /// Host and port.
+        host: String,
+        /// What the HTTP library said.
+        problem: String,
+    },
+    /// The upstream said nothing for too long.
+    #[error("{host} sent no response within {seconds} s")]
+    UpstreamTimeout {
+        /// Host and port.
+        host: String,
+        /// The deadline that passed.
+        seconds: u64,
+    },
+    /// There is no token to send.
+    #[error("no token for Azure: {}", failure.error)]
+    CredentialUnavailable {
+        /// Why, and when the next attempt is due.
+        failure: Arc<Failure>,
+        /// Whole seconds until then.
+        retry_after: u64,
+    },
+}
+
+/// Why no connection was made, in RFC 9209's terms (§2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// The name has no address.
+    Dns,
+    /// The connection was refused.
+    Refused,
+    /// Nothing answered in time.
+    Timeout,
+    /// Anything else.
+    Unavailable,
+}
+
+impl ProxyError {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidPath(_) | Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            Self::HostDenied => StatusCode::MISDIRECTED_REQUEST,
+            Self::OriginDenied => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::ManagementNotConfigured(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UpstreamUnreachable { .. } | Self::UpstreamTls { .. } | Self::UpstreamProtocol { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::CredentialUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The `code` that programs can rely on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidPath(_) => "invalid_path",
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::HostDenied => "host_denied",
+            Self::OriginDenied => "origin_denied",
+            Self::NotFound => "not_found",
+            Self::ManagementNotConfigured(_) => "management_not_configured",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UpstreamUnreachable { .. } => "upstream_unreachable",
+            Self::UpstreamTls { .. } => "upstream_tls",
+            Self::UpstreamProtocol { .. } => "upstream_protocol",
+            Self::UpstreamTimeout { .. } => "upstream_timeout",
+            Self::CredentialUnavailable { .. } => "credential_unavailable",
+        }
+    }
+
+    /// RFC 9209's proxy error type (§2.3).
+    fn proxy_status(&self) -> &'static str {
+        match self {
+            Self::InvalidPath(_) | Self::InvalidRequest(_) => "http_request_error",
+            Self::HostDenied
+            | Self::OriginDenied
+            | Self::NotFound
+            | Self::ManagementNotConfigured(_)
+            | Self::MethodNotAllowed => "http_request_denied",
+            Self::UpstreamUnreachable { kind: Unreachable::Dns, .. } => "dns_error",
+            Self::UpstreamUnreachable { kind: Unreachable::Refused, .. } => "connection_refused",
+            Self::UpstreamUnreachable { kind: Unreachable::Timeout, .. } => "connection_timeout",
+            Self::UpstreamUnreachable { kind: Unreachable::Unavailable, .. } => "destination_unavailable",
+            Self::UpstreamTls { certificate: true, .. } => "tls_certificate_error",
+            Self::UpstreamTls { certificate: false, .. } => "tls_protocol_error",
+            Self::UpstreamProtocol { .. } => "http_protocol_error",
+            Self::UpstreamTimeout { .. } => "http_response_timeout",
+            Self::CredentialUnavailable { .. } => "proxy_internal_error",
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
+            Self::InvalidPath(_)
+            | Self::InvalidRequest(_)
+            | Self::HostDenied
+            | Self::OriginDenied
+            | Self::NotFound
+            | Self::ManagementNotConfigured(_)
+            | Self::MethodNotAllowed
+            | Self::UpstreamUnreachable { .. }
+            | Self::UpstreamTls { .. }
+            | Self::UpstreamProtocol { .. }
+            | Self::UpstreamTimeout { .. } => None,
+        }
+    }
+}
+
+/// An answered error, as it goes into the request's log line: an extension of the response.
+#[derive(Debug, Clone)]
+pub struct ErrorReport {
+    /// [`ProxyError::code`].
+    pub code: &'static str,
+    /// What the caller was told.
+    pub message: String,
+}
+
+impl IntoResponse for ProxyError {
+    /// The shape of OpenAI's errors, so that every client shows the message.
+    fn into_response(self) -> Response {
+        let report = ErrorReport { code: self.code(), message: self.to_string() };
+        let content = json!({
+            "error": { "message": report.message, "type": "proxy_error", "param": null, "code": report.code }
+        });
+        let mut response = Response::new(Body::from(content.to_string()));
+        *response.status_mut() = self.status();
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        fields.insert(PROXY_STATUS, proxy_status(self.proxy_status()));
+        if let Some(seconds) = self.retry_after() {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::MethodNotAllowed) {
+            fields.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response.extensions_mut().insert(report);
+        response
+    }
+}
+
+fn proxy_status(kind: &'static str) -> HeaderValue {
+    #[expect(clippy::expect_used, reason = "the kinds stand above and are tokens (RFC 8941)")]
+    HeaderValue::try_from(format!("aoai-auth-proxy; error={kind}")).expect("a token")
+}
+
+/// The whole chain of causes of an error, for messages that people read once.
+pub(crate) struct Causes<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        for cause in std::iter::successors(self.0.source(), |error| error.source()) {
+            let text = cause.to_string();
+            // Some libraries repeat their cause in their own words.
+            if !last.contains(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+        }
+        Ok(())
+    }
+}

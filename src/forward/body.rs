@@ -1,0 +1,186 @@
+//! Content on its way: passed on as it arrives, never collected.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::pool::Lease;
+use crate::telemetry::exchange::Exchange;
+
+/// A caller's content on its way to the resource. Tells when its last byte has been taken.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Incoming,
+    taken: Option<oneshot::Sender<()>>,
+}
+
+impl RequestBody {
+    /// Content, and what completes once all of it was taken (or given up). Empty content was taken from the start: [`None`].
+    pub(super) fn new(incoming: Incoming) -> (Self, Option<oneshot::Receiver<()>>) {
+        if incoming.is_end_stream() {
+            return (Self { incoming, taken: None }, None);
+        }
+        let (taken, was_taken) = oneshot::channel();
+        (Self { incoming, taken: Some(taken) }, Some(was_taken))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if self.incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
+            // Nobody listens any more if the response came first.
+            self.taken.take().map(|taken| taken.send(()));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The resource's content on its way to the caller. Dropping it before its end cancels the upstream request.
+pub struct ResponseBody {
+    incoming: Incoming,
+    /// Given back when the content has ended as it should; dropped otherwise, which closes the connection or stream.
+    lease: Option<Lease>,
+    silence: Silence,
+    exchange: Option<Exchange>,
+}
+
+/// Why a response breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream broke off.
+    #[error("the upstream broke off")]
+    Upstream(#[source] hyper::Error),
+    /// The upstream fell silent.
+    #[error("the upstream was silent for {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+impl ResponseBody {
+    pub(super) fn new(incoming: Incoming, lease: Lease, longest_silence: Duration) -> Self {
+        let silence = Silence { longest: longest_silence, last: Instant::now(), timer: None };
+        let mut body = Self { incoming, lease: Some(lease), silence, exchange: None };
+        body.settle_if_ended();
+        body
+    }
+
+    /// From now on, what passes is accounted to `exchange`, which ends with this content.
+    pub fn account(&mut self, mut exchange: Exchange) {
+        if self.is_end_stream() {
+            exchange.completed();
+        }
+        self.exchange = Some(exchange);
+    }
+
+    fn settle_if_ended(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.completed();
+        }
+    }
+}
+
+impl ResponseBody {
+    /// The connection is not used again, and the caller's response is not ended as if it were whole.
+    fn break_off(&mut self, error: BodyError) -> BodyError {
+        self.lease = None;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.broke_off(&error);
+        }
+        error
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.silence.broken();
+                if let Some(exchange) = &mut this.exchange {
+                    exchange.passed(frame.data_ref().map_or(0, Bytes::len));
+                }
+                this.settle_if_ended();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.settle();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.break_off(BodyError::Upstream(error))))),
+            Poll::Pending => {
+                ready!(this.silence.poll(cx));
+                Poll::Ready(Some(Err(this.break_off(BodyError::Silent(this.silence.longest)))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("ended", &self.is_end_stream()).finish_non_exhaustive()
+    }
+}
+
+/// Fires once nothing has arrived for `longest`. Costs nothing until the first wait, and one clock reading a frame.
+struct Silence {
+    longest: Duration,
+    last: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    fn broken(&mut self) {
+        self.last = Instant::now();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let end = self.last + self.longest;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= end {
+                return Poll::Ready(());
+            }
+            // Something came since the timer was set: it goes off later.
+            timer.as_mut().reset(end);
+        }
+        Poll::Pending
+    }
+}

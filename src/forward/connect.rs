@@ -1,0 +1,166 @@
+//! New connections to the upstream: name, TCP, forward proxy, TLS, all within one deadline.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower::{Service, ServiceExt};
+
+use crate::config::{Endpoint, ProxyRules, Upstream};
+use crate::error::{Causes, ProxyError, Unreachable};
+
+/// Keeps long silent streams known to whatever stands between here and the resource.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// What a connection came to.
+pub(super) enum Connected {
+    /// Without TLS, to a loopback host.
+    Plain(TcpStream),
+    /// With TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connected {
+    /// Whether both sides agreed on HTTP/2 (RFC 7301).
+    pub(super) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
+/// Makes connections to one endpoint.
+pub(super) struct Connector {
+    tcp: HttpConnector,
+    tls: TlsConnector,
+    name: ServerName<'static>,
+    destination: Uri,
+    proxies: ProxyRules,
+    deadline: Duration,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("destination", &self.destination).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    pub(super) fn new(upstream: &Upstream, proxies: ProxyRules, mut tls: ClientConfig) -> Result<Self, http::Error> {
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
+        Ok(Self {
+            tcp,
+            tls: TlsConnector::from(Arc::new(tls)),
+            name: server_name(&upstream.endpoint),
+            destination: Uri::builder()
+                .scheme(upstream.endpoint.scheme().clone())
+                .authority(upstream.endpoint.authority().clone())
+                .path_and_query("/")
+                .build()?,
+            proxies,
+            deadline: upstream.connect_timeout,
+        })
+    }
+
+    /// Host and port, for messages.
+    pub(super) fn host(&self) -> String {
+        self.destination.authority().map_or_else(String::new, ToString::to_string)
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connected, ProxyError> {
+        match timeout(self.deadline, self.attempt()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(self.overdue()),
+        }
+    }
+
+    /// The deadline for a connection has passed.
+    pub(super) fn overdue(&self) -> ProxyError {
+        let problem = format!("no connection within {} s", self.deadline.as_secs_f32());
+        self.unreachable(problem, Unreachable::Timeout)
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    async fn attempt(&self) -> Result<Connected, ProxyError> {
+        let tcp = self.tcp().await?;
+        if self.destination.scheme() == Some(&Scheme::HTTP) {
+            return Ok(Connected::Plain(tcp));
+        }
+        let stream = self.tls.connect(self.name.clone(), tcp).await.map_err(|error| self.tls_error(&error))?;
+        Ok(Connected::Tls(Box::new(stream)))
+    }
+
+    async fn tcp(&self) -> Result<TcpStream, ProxyError> {
+        let mut direct = self.tcp.clone();
+        let Some(proxy) = self.proxies.intercept(&self.destination) else {
+            let connected =
+                direct.ready().await.map_err(|error| self.network_error(&error))?.call(self.destination.clone());
+            return connected.await.map(TokioIo::into_inner).map_err(|error| self.network_error(&error));
+        };
+        let tunnel = Tunnel::new(proxy.uri().clone(), direct);
+        let mut tunnel = match proxy.basic_auth() {
+            Some(authorization) => tunnel.with_auth(authorization.clone()),
+            None => tunnel,
+        };
+        tunnel.call(self.destination.clone()).await.map(TokioIo::into_inner).map_err(|error| {
+            let problem = format!("through the forward proxy {}: {}", proxy.uri(), Causes(&error));
+            self.unreachable(problem, Unreachable::Unavailable)
+        })
+    }
+
+    fn network_error(&self, error: &(dyn std::error::Error + 'static)) -> ProxyError {
+        let text = Causes(error).to_string();
+        let io = std::iter::successors(Some(error), |error| error.source())
+            .find_map(|error| error.downcast_ref::<io::Error>());
+        let kind = match io.map(io::Error::kind) {
+            _ if text.starts_with("dns error") => Unreachable::Dns,
+            Some(io::ErrorKind::ConnectionRefused) => Unreachable::Refused,
+            Some(io::ErrorKind::TimedOut) => Unreachable::Timeout,
+            _ => Unreachable::Unavailable,
+        };
+        self.unreachable(text, kind)
+    }
+
+    fn unreachable(&self, problem: String, kind: Unreachable) -> ProxyError {
+        ProxyError::UpstreamUnreachable { host: self.host(), problem, kind }
+    }
+
+    fn tls_error(&self, error: &io::Error) -> ProxyError {
+        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let certificate = matches!(cause, Some(rustls::Error::InvalidCertificate(_)));
+        let advice = if certificate {
+            "; if a company's own authority signed it, name that authority's certificate in upstream.ca_file"
+        } else {
+            ""
+        };
+        ProxyError::UpstreamTls { host: self.host(), problem: format!("{error}{advice}"), certificate }
+    }
+}
+
+/// The name that the upstream's certificate must carry.
+fn server_name(endpoint: &Endpoint) -> ServerName<'static> {
+    let host = endpoint.authority().host();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    #[expect(clippy::expect_used, reason = "an `Endpoint` was read as a URL, whose host is a DNS name or an address")]
+    ServerName::try_from(host.to_owned()).expect("a server name")
+}

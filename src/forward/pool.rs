@@ -1,0 +1,282 @@
+//! Connections to the upstream that are open: HTTP/1.1 ones that wait for work, HTTP/2 ones that many requests share.
+
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::rt::{Read, Write};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
+
+use super::body::RequestBody;
+use super::connect::{Connected, Connector};
+use crate::clock::SharedClock;
+use crate::error::{Causes, ProxyError};
+
+/// A connection that has waited longer is not used again: load balancers before Azure drop silent ones after four minutes.
+/// Measured by the wall clock, so that what was open before a laptop slept is not trusted after it woke.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// HTTP/1.1 connections kept for later.
+const MOST_IDLE: usize = 128;
+/// A connection that carries streams is asked this often whether it is still there…
+const PING: Duration = Duration::from_secs(30);
+/// …and given this long to say so.
+const PONG: Duration = Duration::from_secs(20);
+/// Flow-control windows that keep a fast link full at 50 ms of distance.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// The open connections to one endpoint.
+#[derive(Debug)]
+pub(super) struct Pool {
+    connector: Connector,
+    clock: SharedClock,
+    open: Mutex<Open>,
+    /// Held while the first connection is made, and whenever an HTTP/2 one is: a crowd shares one handshake.
+    handshake: tokio::sync::Mutex<()>,
+    /// The upstream took no HTTP/2 when last asked: each request needs a connection of its own.
+    http1_only: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    idle: Vec<Idle>,
+    shared: Vec<Shared>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    since: SystemTime,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Arc<Streams>,
+    last_used: SystemTime,
+}
+
+/// The streams of an HTTP/2 connection: one reference for the pool and one for each request under way.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// How many the upstream allows at once.
+    most: AtomicUsize,
+}
+
+/// A connection, for one request.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>, Arc<Streams>),
+}
+
+/// A connection, and whether it has carried requests before.
+pub(super) struct Checkout {
+    pub(super) connection: Connection,
+    pub(super) reused: bool,
+}
+
+/// The right to use a connection until a response has ended.
+#[derive(Debug)]
+pub(super) enum Lease {
+    Http1(http1::SendRequest<RequestBody>, Arc<Pool>),
+    /// Counts as a stream of its connection as long as it lives.
+    Http2 {
+        _stream: Arc<Streams>,
+    },
+}
+
+impl Pool {
+    pub(super) fn new(connector: Connector, clock: SharedClock) -> Arc<Self> {
+        Arc::new(Self {
+            connector,
+            clock,
+            open: Mutex::default(),
+            handshake: tokio::sync::Mutex::default(),
+            http1_only: AtomicBool::new(false),
+        })
+    }
+
+    /// Host and port, for messages.
+    pub(super) fn host(&self) -> String {
+        self.connector.host()
+    }
+
+    /// An open connection if there is one, else a new one.
+    pub(super) async fn checkout(&self) -> Result<Checkout, ProxyError> {
+        if let Some(connection) = self.take_open() {
+            return Ok(Checkout { connection, reused: true });
+        }
+        match timeout(self.connector.deadline(), self.connect()).await {
+            Ok(checkout) => checkout,
+            Err(_) => Err(self.connector.overdue()),
+        }
+    }
+
+    /// A new connection, whatever is open.
+    pub(super) async fn connect_anew(&self) -> Result<Checkout, ProxyError> {
+        let connection = self.shake_hands(self.connector.connect().await?).await?;
+        Ok(Checkout { connection, reused: false })
+    }
+
+    async fn connect(&self) -> Result<Checkout, ProxyError> {
+        if !self.http1_only.load(Ordering::Relaxed) {
+            let turn = self.handshake.lock().await;
+            if let Some(connection) = self.take_open() {
+                return Ok(Checkout { connection, reused: true });
+            }
+            if !self.http1_only.load(Ordering::Relaxed) {
+                return self.connect_anew().await;
+            }
+            drop(turn);
+        }
+        self.connect_anew().await
+    }
+
+    fn take_open(&self) -> Option<Connection> {
+        let now = self.clock.now();
+        let fresh = |since: SystemTime| now.duration_since(since).unwrap_or_default() < LONGEST_WAIT;
+        let mut open = self.open();
+        open.shared.retain(|shared| {
+            let busy = Arc::strong_count(&shared.streams) > 1;
+            !shared.sender.is_closed() && (busy || fresh(shared.last_used))
+        });
+        let roomy = open
+            .shared
+            .iter_mut()
+            .find(|shared| Arc::strong_count(&shared.streams) <= shared.streams.most.load(Ordering::Relaxed));
+        if let Some(shared) = roomy {
+            shared.last_used = now;
+            return Some(Connection::Http2(shared.sender.clone(), shared.streams.clone()));
+        }
+        while let Some(idle) = open.idle.pop() {
+            if idle.sender.is_ready() && fresh(idle.since) {
+                return Some(Connection::Http1(idle.sender));
+            }
+        }
+        None
+    }
+
+    async fn shake_hands(&self, connected: Connected) -> Result<Connection, ProxyError> {
+        let http2 = connected.speaks_http2();
+        self.http1_only.store(!http2, Ordering::Relaxed);
+        let connection = match connected {
+            Connected::Plain(stream) => start_http1(TokioIo::new(stream)).await,
+            Connected::Tls(stream) if http2 => start_http2(TokioIo::new(*stream)).await,
+            Connected::Tls(stream) => start_http1(TokioIo::new(*stream)).await,
+        };
+        let connection = connection.map_err(|error| self.protocol_error(&error))?;
+        if let Connection::Http2(sender, streams) = &connection {
+            let shared = Shared { sender: sender.clone(), streams: streams.clone(), last_used: self.clock.now() };
+            self.open().shared.push(shared);
+        }
+        Ok(connection)
+    }
+
+    fn protocol_error(&self, error: &hyper::Error) -> ProxyError {
+        ProxyError::UpstreamProtocol { host: self.host(), problem: Causes(error).to_string() }
+    }
+
+    fn keep(&self, sender: http1::SendRequest<RequestBody>) {
+        let since = self.clock.now();
+        let mut open = self.open();
+        if open.idle.len() < MOST_IDLE {
+            open.idle.push(Idle { sender, since });
+        }
+    }
+
+    /// A panic elsewhere leaves nothing half done in here.
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(..))
+    }
+
+    /// Sends a request. An error holds the request if nothing of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http2(sender, _) => sender.try_send_request(request).await,
+        }
+    }
+
+    pub(super) fn lease(self, pool: &Arc<Pool>) -> Lease {
+        match self {
+            Self::Http1(sender) => Lease::Http1(sender, pool.clone()),
+            Self::Http2(_, stream) => Lease::Http2 { _stream: stream },
+        }
+    }
+}
+
+impl Lease {
+    /// The response has ended: the connection may carry another request.
+    pub(super) fn give_back(self) {
+        let Self::Http1(mut sender, pool) = self else { return };
+        if sender.is_ready() {
+            pool.keep(sender);
+        } else if !sender.is_closed() {
+            // The connection's own task has yet to notice, or is still sending a request that was answered early.
+            tokio::spawn(async move {
+                if sender.ready().await.is_ok() {
+                    pool.keep(sender);
+                }
+            });
+        }
+    }
+}
+
+async fn start_http1<I>(io: I) -> Result<Connection, hyper::Error>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().handshake(io).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %Causes(&error), "upstream connection ended");
+        }
+    });
+    Ok(Connection::Http1(sender))
+}
+
+async fn start_http2<I>(io: I) -> Result<Connection, hyper::Error>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .handshake(io)
+        .await?;
+    let streams = Arc::new(Streams { most: AtomicUsize::new(connection.current_max_send_streams()) });
+    let counted = Arc::downgrade(&streams);
+    let mut connection = Box::pin(connection);
+    let watched = poll_fn(move |cx| {
+        let ended = connection.as_mut().poll(cx);
+        // The upstream's settings come after the handshake, and may come again.
+        if let Some(streams) = counted.upgrade() {
+            streams.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        }
+        ended
+    });
+    tokio::spawn(async move {
+        if let Err(error) = watched.await {
+            tracing::debug!(error = %Causes(&error), "upstream connection ended");
+        }
+    });
+    Ok(Connection::Http2(sender, streams))
+}

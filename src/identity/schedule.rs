@@ -1,0 +1,99 @@
+//! When to ask for a token again: pure functions of times, with the chance given from outside.
+
+use std::time::{Duration, SystemTime};
+
+/// A token with less than this left is not sent: it could expire on the way.
+pub const SKEW: Duration = Duration::from_secs(10);
+
+/// Tokens that live at least this long are renewed at half of their life, others at four fifths (MSAL's rule).
+const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
+/// Renewal begins at the latest this long before the end, where the lifetime allows it.
+const MARGIN: Duration = Duration::from_secs(5 * 60);
+/// Two renewals are at least this far apart: a metadata service may hand out the same token again.
+const SPACING: Duration = Duration::from_secs(30);
+/// The waits of a first burst of failures, in seconds; each later one is [`SPACING`].
+const BURST: [u64; 4] = [1, 2, 4, 8];
+/// The longest that an identity service's `Retry-After` is obeyed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// When to renew a token that was got at `acquired` and ends at `expires`. `chance` in 0..1 spreads renewals over the last
+/// twentieth of the wait.
+#[must_use]
+pub fn renew_at(acquired: SystemTime, expires: SystemTime, chance: f64) -> SystemTime {
+    let lifetime = expires.duration_since(acquired).unwrap_or_default();
+    let share = if lifetime >= LONG_LIVED { 0.5 } else { 0.8 };
+    let planned = lifetime.mul_f64(share);
+    let latest = if lifetime > MARGIN * 2 { lifetime.saturating_sub(MARGIN) } else { planned };
+    let wait = planned.min(latest).mul_f64(1.0 - chance.clamp(0.0, 1.0) / 20.0);
+    acquired + wait.max(SPACING)
+}
+
+/// When to try again after the `failures`-th failure in a row (from 1). `chance` in 0..1 lengthens the wait by up to a
+/// fifth.
+#[must_use]
+pub fn retry_at(now: SystemTime, failures: u32, retry_after: Option<Duration>, chance: f64) -> SystemTime {
+    let burst = usize::try_from(failures.saturating_sub(1)).ok().and_then(|index| BURST.get(index));
+    let wait = burst.map_or(SPACING, |seconds| Duration::from_secs(*seconds));
+    let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    now + wait.max(asked).mul_f64(1.0 + chance.clamp(0.0, 1.0) / 5.0)
+}
+
+/// Whether a token that ends at `expires` may be sent at `now`. Nothing else judges a token's age.
+#[must_use]
+pub fn usable(expires: SystemTime, now: SystemTime) -> bool {
+    expires.duration_since(now).is_ok_and(|left| left > SKEW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_secs(n * 60)
+    }
+
+    #[test]
+    fn a_day_is_renewed_at_its_half_and_an_hour_at_four_fifths() {
+        assert_eq!(renew_at(START, START + minutes(24 * 60), 0.0), START + minutes(12 * 60));
+        assert_eq!(renew_at(START, START + minutes(60), 0.0), START + minutes(48));
+        assert_eq!(renew_at(START, START + minutes(60), 1.0), START + minutes(48).mul_f64(0.95));
+    }
+
+    #[test]
+    fn the_margin_is_kept_where_the_lifetime_allows_it() {
+        assert_eq!(renew_at(START, START + minutes(20), 0.0), START + minutes(15));
+        assert_eq!(renew_at(START, START + minutes(5), 0.0), START + minutes(4));
+    }
+
+    #[test]
+    fn renewals_do_not_spin() {
+        for lifetime in [0, 1, 10, 30] {
+            assert_eq!(renew_at(START, START + Duration::from_secs(lifetime), 1.0), START + SPACING);
+        }
+        assert_eq!(renew_at(START + minutes(1), START, 0.0), START + minutes(1) + SPACING);
+    }
+
+    #[test]
+    fn a_burst_then_one_attempt_in_thirty_seconds() {
+        let waits: Vec<u64> = (1..=6)
+            .map(|failures| retry_at(START, failures, None, 0.0).duration_since(START).expect("later").as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 30, 30]);
+        assert_eq!(retry_at(START, 9, None, 1.0), START + Duration::from_secs(36));
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_within_reason() {
+        assert_eq!(retry_at(START, 1, Some(Duration::from_secs(20)), 0.0), START + Duration::from_secs(20));
+        assert_eq!(retry_at(START, 1, Some(minutes(600)), 0.0), START + LONGEST_RETRY_AFTER);
+    }
+
+    #[test]
+    fn a_token_is_not_sent_in_its_last_seconds() {
+        assert!(usable(START + SKEW + Duration::from_secs(1), START));
+        assert!(!usable(START + SKEW, START));
+        assert!(!usable(START, START + minutes(1)));
+    }
+}

@@ -1,0 +1,176 @@
+//! What carries token requests: one client for metadata services, which no forward proxy may see, one for Entra.
+//!
+//! An answer that is no success leaves here as an error of ours that keeps status and content. `azure_identity` 1.0 would
+//! lose both (it cannot read an `error_description` with an escape in it, and every real one has `\r\n`), and would try
+//! again by rules of its own: when to try again is the token store's to decide.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::error::{Error, ErrorKind};
+use azure_core::http::headers::HeaderName;
+use azure_core::http::{AsyncRawResponse, HttpClient, Request};
+use rustls::ClientConfig;
+use url::Url;
+
+use super::CredentialError;
+use crate::config::{Config, ProxyRules};
+
+/// How long a metadata service on this machine or link may take to accept a connection.
+const METADATA_CONNECT: Duration = Duration::from_secs(2);
+
+/// The content of a refusal that is worth keeping.
+const WORDS: usize = 2000;
+
+/// The two clients.
+#[derive(Debug, Clone)]
+pub(super) struct Transports {
+    pub(super) metadata: Arc<dyn HttpClient>,
+    pub(super) entra: Arc<dyn HttpClient>,
+}
+
+impl Transports {
+    pub(super) fn new(config: &Config, tls: ClientConfig) -> Result<Self, reqwest::Error> {
+        let metadata = builder(tls.clone()).no_proxy().connect_timeout(METADATA_CONNECT).build()?;
+        let entra = builder(tls)
+            .connect_timeout(config.upstream.connect_timeout)
+            .proxy(forward_proxy(config.proxies.rules()))
+            .build()?;
+        let imds = Some(config.credential.imds_endpoint.clone());
+        Ok(Self {
+            metadata: Arc::new(Transport { client: metadata, imds }),
+            entra: Arc::new(Transport { client: entra, imds: None }),
+        })
+    }
+}
+
+/// The forward proxy, if any, that leads to each URL.
+pub(crate) fn forward_proxy(rules: ProxyRules) -> reqwest::Proxy {
+    reqwest::Proxy::custom(move |url| {
+        let intercept = rules.intercept(&url.as_str().parse().ok()?)?;
+        let mut proxy = Url::parse(&intercept.uri().to_string()).ok()?;
+        if let Some((user, password)) = intercept.raw_auth() {
+            proxy.set_username(user).ok()?;
+            proxy.set_password(Some(password)).ok()?;
+        }
+        Some(proxy)
+    })
+}
+
+fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder().tls_backend_preconfigured(tls).redirect(reqwest::redirect::Policy::none())
+}
+
+/// A client whose refusals keep their words.
+#[derive(Debug)]
+struct Transport {
+    client: reqwest::Client,
+    /// Where the metadata service really is: `azure_identity` has its address built in.
+    imds: Option<Url>,
+}
+
+/// The address that `azure_identity` sends metadata requests to.
+const BUILT_IN_IMDS: &str = "169.254.169.254";
+
+#[async_trait]
+impl HttpClient for Transport {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let mut request = request.clone();
+        if let Some(imds) = &self.imds {
+            redirect_metadata(request.url_mut(), imds);
+        }
+        let service = request.url().origin().ascii_serialization();
+        let response = HttpClient::execute_request(&self.client, &request).await.map_err(|error| {
+            failed(CredentialError::Unreachable { service: service.clone(), words: innermost(&error) })
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let retry_after = retry_after(&response);
+        let content = response.into_body().collect().await.unwrap_or_default();
+        Err(failed(CredentialError::Refused { service, status: status.into(), words: words(&content), retry_after }))
+    }
+}
+
+fn redirect_metadata(url: &mut Url, imds: &Url) {
+    if url.host_str() != Some(BUILT_IN_IMDS) {
+        return;
+    }
+    let mut moved = imds.clone();
+    moved.set_path(&format!("{}{}", imds.path().trim_end_matches('/'), url.path()));
+    moved.set_query(url.query());
+    *url = moved;
+}
+
+/// Of this kind because `azure_identity` tries again after any other.
+fn failed(error: CredentialError) -> Error {
+    Error::new(ErrorKind::Credential, error)
+}
+
+/// Seconds only: Azure's identity services send no dates.
+fn retry_after(response: &AsyncRawResponse) -> Option<Duration> {
+    let value = response.headers().get_optional_str(&HeaderName::from_static("retry-after"))?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Entra's and IMDS's own words: `error_description` if there is one, else the whole content, on one line.
+fn words(content: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+        error_description: String,
+    }
+    let text = match serde_json::from_slice::<Refusal>(content) {
+        Ok(refusal) if refusal.error_description.starts_with("AADSTS") => refusal.error_description,
+        Ok(refusal) => format!("{}: {}", refusal.error, refusal.error_description),
+        Err(_) => String::from_utf8_lossy(content).into_owned(),
+    };
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > WORDS {
+        let end = (0..=WORDS).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// The last cause of an error: the network's own words.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map_or_else(String::new, ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entras_words_survive_escapes() {
+        let content = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret.\r\nTrace ID: 1","error_codes":[7000215]}"#;
+        assert_eq!(words(content), "AADSTS7000215: Invalid client secret. Trace ID: 1");
+    }
+
+    #[test]
+    fn imds_words_are_both_of_its_members() {
+        let content = br#"{"error":"invalid_request","error_description":"Identity not found"}"#;
+        assert_eq!(words(content), "invalid_request: Identity not found");
+    }
+
+    #[test]
+    fn content_that_is_no_json_is_cut_to_a_line() {
+        assert_eq!(words(b"<html>\n  bad\n</html>"), "<html> bad </html>");
+        assert!(words("ä".repeat(5000).as_bytes()).len() <= WORDS + '…'.len_utf8());
+    }
+
+    #[test]
+    fn metadata_requests_go_where_they_were_told() {
+        let imds = Url::parse("http://127.0.0.1:4711/base/").expect("a URL");
+        let mut url = Url::parse("http://169.254.169.254/metadata/identity/oauth2/token?resource=r").expect("a URL");
+        redirect_metadata(&mut url, &imds);
+        assert_eq!(url.as_str(), "http://127.0.0.1:4711/base/metadata/identity/oauth2/token?resource=r");
+        let mut other = Url::parse("http://127.0.0.1:42356/msi/token?resource=r").expect("a URL");
+        redirect_metadata(&mut other, &imds);
+        assert_eq!(other.port(), Some(42356), "App Service is asked where it says it is");
+    }
+}

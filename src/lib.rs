@@ -1,0 +1,65 @@
+//! A local authenticating reverse proxy for Azure OpenAI. This page is the map.
+//!
+//! # One request's walk
+//!
+//! A caller connects; [`server`] accepts the connection, within its limits and deadlines, and reads requests off it. Each
+//! goes to [`app::App`], whose `answer` is the whole walk, outermost step first:
+//!
+//! 1. it gets an id, and an [`Exchange`](telemetry::exchange::Exchange) that accounts for it until its response has ended;
+//! 2. [`guard`] decides whether this caller may be answered at all, and [`forward::target::check`] whether the path means
+//!    one thing only;
+//! 3. [`forward::target::map`] turns the path into the resource's, or finds that it is a route of our own: then axum's
+//!    router answers, from [`management`] or [`status`];
+//! 4. [`forward::Forwarder`] takes a token from the store ([`identity::tokens`]), cleans the fields
+//!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]);
+//! 5. the response's head goes back at once and its content as it arrives ([`forward::body`]); when it ends, the connection
+//!    returns to the pool and the request gets its line in the log.
+//!
+//! Whatever keeps this from happening is an [`error::ProxyError`], and only [`error`] chooses a status for it.
+//!
+//! # The rooms
+//!
+//! Imports point downwards.
+//!
+//! | module | what it is responsible for |
+//! | --- | --- |
+//! | [`cli`] | the command line: one file a subcommand |
+//! | [`app`] | the router, and the order of everything that happens to a request |
+//! | [`server`] | connections from callers: accepted, limited, drained; knows nothing of Azure |
+//! | [`guard`] | who may call |
+//! | [`forward`] | a request's way to the resource and back |
+//! | [`management`] | the management plane's list of models, all pages joined |
+//! | [`status`] | `/healthz` and `/readyz` |
+//! | [`identity`] | credentials, and the store that shares their tokens |
+//! | [`telemetry`] | log lines |
+//! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
+//! | [`tls`], [`error`], [`clock`] | whom we trust; how failures are answered; what time it is |
+//! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |
+//!
+//! # What always holds
+//!
+//! Each can be checked with a search.
+//!
+//! - Only `identity/credential.rs` names `azure_identity`.
+//! - Only [`config`] reads the environment and names the `config` crate.
+//! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
+//! - Only `error.rs` turns a failure into a status.
+//! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
+//! - No content is collected on its way through [`forward`].
+//! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
+//!   back, and links between pages are followed on the same host only.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod emulator;
+pub mod error;
+pub mod forward;
+pub mod guard;
+pub mod identity;
+pub mod management;
+pub mod server;
+pub mod status;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,120 @@
+//! The management plane's read-only side route: which models a region offers.
+
+mod pages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use rustls::ClientConfig;
+use serde::Deserialize;
+use url::Url;
+
+use crate::clock::SharedClock;
+use crate::config::{Config, Management, Segment};
+use crate::error::ProxyError;
+use crate::identity::tokens::TokenSlot;
+use crate::identity::transport::forward_proxy;
+
+/// How long one page may take, from the request to its last byte.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Asks the management plane with its own token.
+#[derive(Debug)]
+pub struct Models {
+    settings: Management,
+    client: reqwest::Client,
+    tokens: Arc<TokenSlot>,
+    clock: SharedClock,
+}
+
+/// What a caller may say besides the configuration.
+#[derive(Debug, Deserialize)]
+pub struct Parameters {
+    location: Option<String>,
+    subscription_id: Option<String>,
+    #[serde(rename = "api-version")]
+    api_version: Option<String>,
+}
+
+impl Models {
+    /// Asks with the tokens of the management plane's scope.
+    ///
+    /// # Errors
+    ///
+    /// If no HTTP client can be built.
+    pub fn new(
+        config: &Config,
+        tls: ClientConfig,
+        tokens: Arc<TokenSlot>,
+        clock: SharedClock,
+    ) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .proxy(forward_proxy(config.proxies.rules()))
+            .connect_timeout(config.upstream.connect_timeout)
+            .timeout(PAGE_TIMEOUT)
+            .build()?;
+        Ok(Self { settings: config.management.clone(), client, tokens, clock })
+    }
+
+    /// The URL of the first page. Only checked segments enter it.
+    fn first_page(&self, parameters: &Parameters) -> Result<Url, ProxyError> {
+        let subscription = choose(
+            "subscription_id",
+            parameters.subscription_id.as_ref(),
+            self.settings.subscription_id.as_ref(),
+        )?
+        .ok_or(ProxyError::ManagementNotConfigured(
+            "which subscription? Set management.subscription_id (AZURE_SUBSCRIPTION_ID) or ask with ?subscription_id=",
+        ))?;
+        let location = choose("location", parameters.location.as_ref(), self.settings.location.as_ref())?.ok_or(
+            ProxyError::ManagementNotConfigured(
+                "which region? Set management.location or ask with ?location=swedencentral",
+            ),
+        )?;
+        let api_version = choose("api-version", parameters.api_version.as_ref(), Some(&self.settings.api_version))?;
+        let mut url = self.settings.endpoint.clone();
+        url.set_path(&format!(
+            "/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/locations/{location}/models"
+        ));
+        if let Some(api_version) = api_version {
+            url.query_pairs_mut().append_pair("api-version", api_version.as_str());
+        }
+        Ok(url)
+    }
+}
+
+/// `GET /management/models`: all pages of the list, joined.
+///
+/// # Errors
+///
+/// If a parameter could leave its place in the URL, if nobody said which subscription or region, or if the management
+/// plane cannot be asked.
+pub async fn models(
+    State(models): State<Arc<Models>>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Response, ProxyError> {
+    let url = models.first_page(&parameters)?;
+    let authorization = crate::forward::authorization(&models.tokens, &models.clock).await?;
+    match pages::joined(&models.client, url, &authorization).await? {
+        pages::Answer::List(content) => Ok(json(StatusCode::OK, content)),
+        pages::Answer::Refusal { status, content } => Ok(json(status, content.to_vec())),
+    }
+}
+
+fn json(status: StatusCode, content: Vec<u8>) -> Response {
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    (status, [content_type], content).into_response()
+}
+
+/// What the caller asked for, checked, else what is configured.
+fn choose(name: &str, asked: Option<&String>, configured: Option<&Segment>) -> Result<Option<Segment>, ProxyError> {
+    let Some(asked) = asked else { return Ok(configured.cloned()) };
+    let checked = Segment::parse(asked)
+        .map_err(|expected| ProxyError::InvalidRequest(format!("the query's {name} is not one: {expected}").into()))?;
+    Ok(Some(checked))
+}

@@ -1,0 +1,149 @@
+//! Lists of the management plane come in pages; each names the next by an absolute URL, which is followed only on the
+//! host that was asked, because the token goes along.
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::error::{Causes, ProxyError, Unreachable};
+
+/// More pages than this are no list but a loop.
+const MOST_PAGES: usize = 200;
+/// More content than this in one page is no list either.
+const LARGEST_PAGE: usize = 32 << 20;
+
+/// What asking came to.
+pub(super) enum Answer {
+    /// `{"value":[…]}` with the entries of all pages, each as it came.
+    List(Vec<u8>),
+    /// The management plane said no: its own status and content.
+    Refusal { status: StatusCode, content: Bytes },
+}
+
+#[derive(Deserialize)]
+struct Page {
+    value: Vec<Box<RawValue>>,
+    #[serde(rename = "nextLink")]
+    next_link: Option<String>,
+}
+
+/// Follows the pages from `first` and joins them.
+pub(super) async fn joined(
+    client: &reqwest::Client,
+    first: Url,
+    authorization: &HeaderValue,
+) -> Result<Answer, ProxyError> {
+    let mut entries: Vec<Box<RawValue>> = Vec::new();
+    let mut next = Some(first.clone());
+    for _ in 0..MOST_PAGES {
+        let Some(url) = next else { return Ok(Answer::List(list(&entries))) };
+        let (status, content) = fetch(client, url, authorization).await?;
+        if status != StatusCode::OK {
+            return Ok(Answer::Refusal { status, content });
+        }
+        let page: Page = serde_json::from_slice(&content)
+            .map_err(|error| malformed(&first, &format!("a page is not a list: {error}")))?;
+        entries.extend(page.value);
+        next = page.next_link.filter(|link| !link.is_empty()).map(|link| follow(&first, &link)).transpose()?;
+    }
+    Err(malformed(&first, "the list has no end"))
+}
+
+/// The next page's URL, if it is on the host that was asked.
+fn follow(asked: &Url, link: &str) -> Result<Url, ProxyError> {
+    match Url::parse(link) {
+        Ok(url) if url.origin() == asked.origin() && url.username().is_empty() && url.password().is_none() => Ok(url),
+        Ok(url) => {
+            let host = url.origin().ascii_serialization();
+            Err(malformed(asked, &format!("the next page is said to be on another host, {host}; no token goes there")))
+        }
+        Err(error) => Err(malformed(asked, &format!("the next page's link is no URL: {error}"))),
+    }
+}
+
+async fn fetch(
+    client: &reqwest::Client,
+    url: Url,
+    authorization: &HeaderValue,
+) -> Result<(StatusCode, Bytes), ProxyError> {
+    let host = url.clone();
+    let failed = |error: &reqwest::Error| failure(&host, error);
+    let request =
+        client.get(url).header(header::AUTHORIZATION, authorization).header(header::ACCEPT, "application/json");
+    let mut response = request.send().await.map_err(|error| failed(&error))?;
+    let status = response.status();
+    let mut content = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
+        content.extend_from_slice(&chunk);
+        if content.len() > LARGEST_PAGE {
+            return Err(malformed(&host, "a page is too large"));
+        }
+    }
+    Ok((status, content.into()))
+}
+
+fn list(entries: &[Box<RawValue>]) -> Vec<u8> {
+    let length: usize = entries.iter().map(|entry| entry.get().len() + 1).sum();
+    let mut content = Vec::with_capacity(length + 12);
+    content.extend_from_slice(br#"{"value":["#);
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            content.push(b',');
+        }
+        content.extend_from_slice(entry.get().as_bytes());
+    }
+    content.extend_from_slice(b"]}");
+    content
+}
+
+fn malformed(url: &Url, problem: &str) -> ProxyError {
+    ProxyError::UpstreamProtocol { host: host(url), problem: problem.to_owned() }
+}
+
+fn failure(url: &Url, error: &reqwest::Error) -> ProxyError {
+    let problem = Causes(error).to_string();
+    if error.is_timeout() && !error.is_connect() {
+        return ProxyError::UpstreamTimeout { host: host(url), seconds: super::PAGE_TIMEOUT.as_secs() };
+    }
+    if error.is_connect() {
+        let kind = if error.is_timeout() { Unreachable::Timeout } else { Unreachable::Unavailable };
+        return ProxyError::UpstreamUnreachable { host: host(url), problem, kind };
+    }
+    malformed(url, &problem)
+}
+
+fn host(url: &Url) -> String {
+    url.authority().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_followed_on_the_same_host_only() {
+        let asked = Url::parse("https://management.azure.com/subscriptions/s/models?api-version=1").expect("a URL");
+        assert!(follow(&asked, "https://management.azure.com/subscriptions/s/models?$skiptoken=2").is_ok());
+        for evil in [
+            "https://evil.example/x",
+            "https://management.azure.com.evil.example/x",
+            "http://management.azure.com/x",
+            "https://management.azure.com:444/x",
+            "https://user@management.azure.com/x",
+            "https://management.azure.com@evil.example/",
+            "/relative",
+            "",
+        ] {
+            assert!(follow(&asked, evil).is_err(), "{evil}");
+        }
+    }
+
+    #[test]
+    fn entries_are_joined_as_they_came() {
+        let entries: Vec<Box<RawValue>> = serde_json::from_str(r#"[{"b":1, "a":2},"x"]"#).expect("entries");
+        assert_eq!(list(&entries), br#"{"value":[{"b":1, "a":2},"x"]}"#);
+        assert_eq!(list(&[]), br#"{"value":[]}"#);
+    }
+}

@@ -1,0 +1,119 @@
+//! One request and its response, as they are accounted for: one log line when both are over, however they ended.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
+
+use crate::error::{Causes, ErrorReport};
+
+/// Begun when a request is read, ended by being dropped.
+#[derive(Debug)]
+pub struct Exchange {
+    method: Method,
+    route: Route,
+    id: HeaderValue,
+    began: Instant,
+    status: Option<StatusCode>,
+    first_byte: Option<Duration>,
+    bytes: u64,
+    end: End,
+}
+
+/// Where a request was meant to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// The resource.
+    Resource,
+    /// The management plane.
+    Management,
+    /// The proxy itself, or nowhere.
+    Own,
+}
+
+#[derive(Debug)]
+enum End {
+    /// Dropped before anything said so: the caller went away.
+    Abandoned,
+    Completed,
+    Refused(ErrorReport),
+    BrokeOff(String),
+}
+
+impl Exchange {
+    /// A request has been read.
+    #[must_use]
+    pub fn begin(method: Method, id: HeaderValue) -> Self {
+        let began = Instant::now();
+        Self { method, route: Route::Own, id, began, status: None, first_byte: None, bytes: 0, end: End::Abandoned }
+    }
+
+    /// It is known where the request goes.
+    pub fn routed(&mut self, route: Route) {
+        self.route = route;
+    }
+
+    /// The head of the response is there.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.first_byte = Some(self.began.elapsed());
+    }
+
+    /// Content of the response went by.
+    pub fn passed(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The response has ended as it should.
+    pub fn completed(&mut self) {
+        self.end = End::Completed;
+    }
+
+    /// The proxy answered with an error of its own.
+    pub fn refused(&mut self, report: ErrorReport) {
+        self.end = End::Refused(report);
+    }
+
+    /// The response ended before its end.
+    pub fn broke_off(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.end = End::BrokeOff(Causes(error).to_string());
+    }
+}
+
+impl Route {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Resource => "resource",
+            Self::Management => "management",
+            Self::Own => "own",
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let method = &self.method;
+        let route = self.route.as_str();
+        let id = self.id.to_str().unwrap_or("-");
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let ms = self.began.elapsed().as_millis();
+        let first_byte_ms = self.first_byte.map_or(0, |time| time.as_millis());
+        let bytes = self.bytes;
+        match &self.end {
+            // Probes and pages of the proxy itself are no news.
+            End::Completed if self.route == Route::Own => {
+                tracing::debug!(%method, route, status, ms, bytes, id, "request");
+            }
+            End::Completed => tracing::info!(%method, route, status, ms, first_byte_ms, bytes, id, "request"),
+            End::Abandoned => {
+                tracing::info!(%method, route, status, ms, first_byte_ms, bytes, id, "request abandoned by the caller");
+            }
+            End::Refused(ErrorReport { code, message }) => {
+                tracing::warn!(%method, route, status, ms, id, code, error = message, "request answered by the proxy");
+            }
+            End::BrokeOff(error) => {
+                tracing::warn!(%method, route, status, ms, first_byte_ms, bytes, id, error, "response broke off");
+            }
+        }
+    }
+}
