@@ -1,4 +1,4 @@
-//! Content on its way: passed on as it arrives, never collected.
+//! The resource's content on its way to the caller: passed on as it arrives, never collected.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,51 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::pool::Lease;
 use crate::telemetry::exchange::Exchange;
-
-/// A caller's content on its way to the resource. Tells when its last byte has been taken.
-#[derive(Debug)]
-pub struct RequestBody {
-    incoming: Incoming,
-    taken: Option<oneshot::Sender<()>>,
-}
-
-impl RequestBody {
-    /// Content, and what completes once all of it was taken (or given up). Empty content was taken from the start: [`None`].
-    pub(super) fn new(incoming: Incoming) -> (Self, Option<oneshot::Receiver<()>>) {
-        if incoming.is_end_stream() {
-            return (Self { incoming, taken: None }, None);
-        }
-        let (taken, was_taken) = oneshot::channel();
-        (Self { incoming, taken: Some(taken) }, Some(was_taken))
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        if self.incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
-            // Nobody listens any more if the response came first.
-            self.taken.take().map(|taken| taken.send(()));
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
 
 /// The resource's content on its way to the caller. Dropping it before its end cancels the upstream request.
 pub struct ResponseBody {

@@ -5,6 +5,7 @@ mod connect;
 pub mod fields;
 mod pool;
 pub mod target;
+mod upload;
 pub mod upstream;
 
 use std::sync::Arc;

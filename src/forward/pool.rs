@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use super::body::RequestBody;
 use super::connect::{Connected, Connector};
+use super::upload::RequestBody;
 use crate::clock::SharedClock;
 use crate::error::{Causes, ProxyError};
 
@@ -201,14 +201,11 @@ impl Connection {
         matches!(self, Self::Http2(..))
     }
 
-    /// Sends a request. An error holds the request if nothing of it was sent.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    /// Sends a request; returns once the head of the response is there.
+    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, hyper::Error> {
         match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
-            Self::Http2(sender, _) => sender.try_send_request(request).await,
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2(sender, _) => sender.send_request(request).await,
         }
     }
 

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version, request};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::ResponseBody;
 use super::connect::Connector;
 use super::pool::{Checkout, Connection, Pool};
+use super::upload::{RequestBody, Upload};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError};
@@ -58,51 +59,50 @@ impl Upstream {
         target: PathAndQuery,
         body: Incoming,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let (body, mut taken) = RequestBody::new(body);
-        let mut request = Request::from_parts(parts, body);
+        let (upload, mut taken) = Upload::new(body);
         let mut checkout = self.pool.checkout().await?;
         loop {
             let Checkout { mut connection, reused } = checkout;
-            self.address(&mut request, &target, connection.is_http2())?;
+            let request = self.request(&parts, &target, upload.attempt(), connection.is_http2())?;
             let sent = tokio::select! {
                 sent = connection.send(request) => sent,
                 () = overdue(&mut taken, self.response_timeout) => return Err(self.timed_out()),
             };
             match sent {
                 Ok(response) => return Ok(self.pass_on(response, connection)),
-                Err(mut error) => match error.take_message() {
-                    // A kept connection had been closed by the other side, and nothing was sent on it.
-                    Some(unsent) if reused => {
-                        request = unsent;
-                        tracing::debug!(host = self.pool.host(), "a kept connection had been closed; trying a new one");
-                        checkout = self.pool.connect_anew().await?;
-                    }
-                    _ => return Err(self.failed(error.error())),
-                },
+                // A kept connection may have been closed by the other side just now: once more, on a new one.
+                Err(error) if reused && !error.is_user() && upload.can_be_sent_again() => {
+                    tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a kept connection was dead");
+                    checkout = self.pool.connect_anew().await?;
+                }
+                Err(error) => return Err(self.failed(&error)),
             }
         }
     }
 
-    /// Writes the target in the form that the connection's version wants (RFC 9112 §3.2, RFC 9113 §8.3.1).
-    fn address(
+    /// The request with its target in the form that the connection's version wants (RFC 9112 §3.2, RFC 9113 §8.3.1).
+    fn request(
         &self,
-        request: &mut Request<RequestBody>,
+        parts: &request::Parts,
         target: &PathAndQuery,
+        body: RequestBody,
         http2: bool,
-    ) -> Result<(), ProxyError> {
-        let mut parts = http::uri::Parts::default();
-        parts.path_and_query = Some(target.clone());
+    ) -> Result<Request<RequestBody>, ProxyError> {
+        let mut uri = uri::Parts::default();
+        uri.path_and_query = Some(target.clone());
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method.clone();
+        *request.headers_mut() = parts.headers.clone();
         if http2 {
-            parts.scheme = Some(self.scheme.clone());
-            parts.authority = Some(self.authority.clone());
-            request.headers_mut().remove(HOST);
+            uri.scheme = Some(self.scheme.clone());
+            uri.authority = Some(self.authority.clone());
+            *request.version_mut() = Version::HTTP_2;
         } else {
             request.headers_mut().insert(HOST, self.host.clone());
         }
-        *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        *request.uri_mut() = Uri::from_parts(parts)
+        *request.uri_mut() = Uri::from_parts(uri)
             .map_err(|error| ProxyError::InvalidRequest(format!("the request target is not one: {error}").into()))?;
-        Ok(())
+        Ok(request)
     }
 
     fn pass_on(&self, response: Response<Incoming>, connection: Connection) -> Response<ResponseBody> {

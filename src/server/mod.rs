@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Limits;
+use crate::error::Causes;
 
 pub use lifecycle::Lifecycle;
 
@@ -54,11 +55,14 @@ where
             accepted = accept(&listener, &places) => accepted,
             () = lifecycle.ending() => break,
         };
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service.clone()).into_owned();
-        let connection = running.watch(connection);
+        let (builder, service, watcher, lifecycle) =
+            (builder.clone(), service.clone(), running.watcher(), lifecycle.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %crate::error::Causes(error.as_ref()), "a caller's connection ended");
+            if speaks_up(&stream, limits.header_timeout, &lifecycle).await {
+                let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection.into_owned()).await {
+                    tracing::debug!(error = %Causes(error.as_ref()), "a caller's connection ended");
+                }
             }
             drop(place);
         });
@@ -66,6 +70,14 @@ where
     // Callers that connect from now on are refused instead of left waiting.
     drop(listener);
     drain(running.shutdown(), limits.shutdown_grace).await
+}
+
+/// Whether a new connection says anything in time. The deadline for a request's head begins with its first byte.
+async fn speaks_up(stream: &TcpStream, longest: Duration, lifecycle: &Lifecycle) -> bool {
+    tokio::select! {
+        said = timeout(longest, stream.readable()) => matches!(said, Ok(Ok(()))),
+        () = lifecycle.ending() => false,
+    }
 }
 
 async fn drain(finished: impl Future<Output = ()>, grace: Duration) -> Drained {

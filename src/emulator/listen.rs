@@ -1,0 +1,136 @@
+//! Accept loops on the loopback address, with and without TLS.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+/// Room for a large upload to be under way; the protocol's 64 KiB would make uploads crawl.
+const HTTP2_WINDOW: u32 = 1 << 20;
+
+/// A connection as requests see it, among a request's extensions.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    /// Tells the emulator's connections apart.
+    pub(super) id: u64,
+    cut: Arc<Notify>,
+}
+
+impl Connection {
+    /// Closes the connection at once, whatever is under way on it.
+    pub(super) fn cut(&self) {
+        self.cut.notify_one();
+    }
+}
+
+/// A socket that is bound and not yet served.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: TcpListener,
+    acceptor: Option<Arc<Acceptor>>,
+    origin: String,
+}
+
+/// Hides the TLS acceptor, which cannot be printed.
+struct Acceptor(TlsAcceptor);
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Acceptor")
+    }
+}
+
+impl Listener {
+    /// Binds a free port for plain HTTP.
+    pub(super) async fn plain() -> io::Result<Self> {
+        Self::bind("http", None).await
+    }
+
+    /// Binds a free port for HTTP over TLS.
+    pub(super) async fn tls(acceptor: TlsAcceptor) -> io::Result<Self> {
+        Self::bind("https", Some(Arc::new(Acceptor(acceptor)))).await
+    }
+
+    async fn bind(scheme: &str, acceptor: Option<Arc<Acceptor>>) -> io::Result<Self> {
+        let socket = TcpListener::bind("127.0.0.1:0").await?;
+        let origin = format!("{scheme}://{}", socket.local_addr()?);
+        Ok(Self { socket, acceptor, origin })
+    }
+
+    /// Scheme, address and port, without a slash at the end.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Serves `router` until the handle aborts it; open connections end then, too.
+    pub(super) fn serve(self, router: Router) -> AbortHandle {
+        tokio::spawn(self.accept(router)).abort_handle()
+    }
+
+    async fn accept(self, router: Router) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(talk(stream, self.acceptor.clone(), router.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, origin = self.origin, "emulator cannot accept a connection");
+                        tokio::task::yield_now().await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+}
+
+async fn talk(stream: TcpStream, acceptor: Option<Arc<Acceptor>>, router: Router) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "emulator cannot switch Nagle's algorithm off");
+    }
+    let Some(acceptor) = acceptor else { return exchange(TokioIo::new(stream), router).await };
+    match acceptor.0.accept(stream).await {
+        Ok(stream) => exchange(TokioIo::new(stream), router).await,
+        Err(error) => tracing::debug!(%error, "TLS handshake with the emulator failed"),
+    }
+}
+
+async fn exchange(io: impl Read + Write + Unpin + Send + 'static, router: Router) {
+    static LAST_ID: AtomicU64 = AtomicU64::new(0);
+    let connection = Connection { id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1, cut: Arc::new(Notify::new()) };
+    let service = service_fn(|request| answer(request, connection.clone(), router.clone()));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http2().initial_stream_window_size(HTTP2_WINDOW).initial_connection_window_size(HTTP2_WINDOW * 4);
+    let http = builder.serve_connection(io, service);
+    tokio::select! {
+        ended = http => if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to the emulator broke");
+        },
+        () = connection.cut.notified() => tracing::debug!(id = connection.id, "emulator cuts a connection"),
+    }
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    connection: Connection,
+    router: Router,
+) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(connection);
+    router.oneshot(request.map(Body::new)).await
+}

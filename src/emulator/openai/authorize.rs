@@ -1,0 +1,64 @@
+//! Lets only requests in that carry a good access token of a principal with a role on the account.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
+
+use super::errors;
+use crate::emulator::control::Control;
+use crate::emulator::route::{Route, Server};
+use crate::emulator::world::OPENAI_AUDIENCES;
+
+/// Whom the access token speaks for, among a request's extensions.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// The principal's object id.
+    pub(super) object_id: String,
+    /// What the token is for.
+    pub(super) audience: String,
+}
+
+/// The middleware.
+pub(super) async fn authorize(State(control): State<Arc<Control>>, mut request: Request, next: Next) -> Response {
+    let Some(token) = bearer(request.headers()) else { return errors::stale_token() };
+    let claims = match control.tokens.judge(token, &OPENAI_AUDIENCES) {
+        Ok(claims) => claims,
+        Err(refusal) => {
+            tracing::debug!(?refusal, "emulator refuses an access token");
+            return errors::stale_token();
+        }
+    };
+    if !control.has_role() {
+        let (action, operation) = data_action(request.method(), request.uri().path());
+        return errors::permission_denied(&claims.oid, action, &operation);
+    }
+    request.extensions_mut().insert(Caller { object_id: claims.oid, audience: claims.aud });
+    next.run(request).await
+}
+
+/// The token of the `Authorization` field.
+pub(in crate::emulator) fn bearer(fields: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = fields.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
+}
+
+/// What the principal would have to be allowed, and for which operation, as Azure names them.
+fn data_action(method: &Method, path: &str) -> (&'static str, String) {
+    let (action, operation) = match (Route::of(Server::OpenAi, path), method) {
+        (Route::Chat, _) => {
+            ("deployments/chat/completions/action", "/openai/deployments/{deployment-id}/chat/completions")
+        }
+        (Route::Embeddings, _) => ("deployments/embeddings/action", "/openai/deployments/{deployment-id}/embeddings"),
+        (Route::Responses, &Method::GET) => ("responses/read", path),
+        (Route::Responses, _) => ("responses/write", path),
+        (Route::Files, &Method::GET) => ("files/read", path),
+        (Route::Files, _) => ("files/write", path),
+        (Route::Models, _) => ("models/read", path),
+        (_, _) => ("deployments/action", path),
+    };
+    (action, format!("{method} {operation}"))
+}

@@ -1,0 +1,198 @@
+//! Files: uploaded as a stream, kept in memory, given back unchanged.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{Multipart, Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http_body::{Frame, SizeHint};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{DataPlane, errors};
+use crate::emulator::lock::Lock;
+
+/// How much all files together may hold.
+const CAPACITY: u64 = 1024 * 1024 * 1024;
+
+/// The files of the account, in the order they came.
+#[derive(Debug, Default)]
+pub(super) struct Files(Lock<BTreeMap<u64, File>>);
+
+#[derive(Debug, Clone)]
+struct File {
+    id: String,
+    name: String,
+    purpose: String,
+    created: u64,
+    content: Content,
+}
+
+/// The pieces of a file as they came, so that a large one is never copied.
+#[derive(Debug, Clone, Default)]
+struct Content {
+    pieces: Vec<Bytes>,
+    length: u64,
+}
+
+/// Why an upload fails.
+enum UploadProblem {
+    Unreadable(MultipartError),
+    Incomplete(&'static str),
+    Full,
+}
+
+/// `POST /openai/v1/files`
+pub(super) async fn upload(State(plane): State<Arc<DataPlane>>, form: Multipart) -> Response {
+    match read_form(&plane, form).await {
+        Ok(file) => {
+            let entry = file.entry();
+            plane.files.add(file);
+            (http::StatusCode::CREATED, Json(entry)).into_response()
+        }
+        Err(UploadProblem::Unreadable(problem)) => errors::bad_request(&problem.body_text(), None),
+        Err(UploadProblem::Incomplete(missing)) => {
+            errors::bad_request(&format!("Missing required parameter: '{missing}'."), Some(missing))
+        }
+        Err(UploadProblem::Full) => errors::too_large("The emulator's files would need more than 1 GiB."),
+    }
+}
+
+/// `GET /openai/v1/files`
+pub(super) async fn list(State(plane): State<Arc<DataPlane>>) -> Json<Value> {
+    let entries: Vec<_> = plane.files.0.open().values().map(File::entry).collect();
+    let ends = |entry: Option<&Value>| entry.map(|entry| entry["id"].clone());
+    let (first, last) = (ends(entries.first()), ends(entries.last()));
+    Json(json!({ "object": "list", "data": entries, "first_id": first, "last_id": last, "has_more": false }))
+}
+
+/// `GET /openai/v1/files/{id}`
+pub(super) async fn retrieve(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
+    match plane.files.find(&id) {
+        Some(file) => Json(file.entry()).into_response(),
+        None => errors::item_not_found("File", &id),
+    }
+}
+
+/// `GET /openai/v1/files/{id}/content`
+pub(super) async fn content(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
+    let Some(file) = plane.files.find(&id) else { return errors::item_not_found("File", &id) };
+    let name: String = file.name.chars().filter(|char| char.is_ascii_graphic() && !matches!(char, '"' | '\\')).collect();
+    let fields = [
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+    ];
+    (fields, file.content.into_body()).into_response()
+}
+
+/// `DELETE /openai/v1/files/{id}`
+pub(super) async fn delete(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
+    let mut files = plane.files.0.open();
+    let before = files.len();
+    files.retain(|_, file| file.id != id);
+    if files.len() == before {
+        return errors::item_not_found("File", &id);
+    }
+    Json(json!({ "id": id, "object": "file", "deleted": true })).into_response()
+}
+
+async fn read_form(plane: &DataPlane, mut form: Multipart) -> Result<File, UploadProblem> {
+    let (mut purpose, mut file) = (None, None);
+    while let Some(mut field) = form.next_field().await.map_err(UploadProblem::Unreadable)? {
+        match field.name() {
+            Some("purpose") => purpose = Some(field.text().await.map_err(UploadProblem::Unreadable)?),
+            Some("file") => {
+                let name = field.file_name().unwrap_or("upload").to_owned();
+                file = Some((name, read_content(&plane.files, &mut field).await?));
+            }
+            _ => {}
+        }
+    }
+    let (name, content) = file.ok_or(UploadProblem::Incomplete("file"))?;
+    let purpose = purpose.ok_or(UploadProblem::Incomplete("purpose"))?;
+    let id = format!("assistant-{}", Uuid::new_v4().simple());
+    Ok(File { id, name, purpose, created: plane.control.tokens.now(), content })
+}
+
+async fn read_content(files: &Files, field: &mut Field<'_>) -> Result<Content, UploadProblem> {
+    let mut content = Content::default();
+    let taken = files.taken();
+    while let Some(piece) = field.chunk().await.map_err(UploadProblem::Unreadable)? {
+        content.length += u64::try_from(piece.len()).unwrap_or(CAPACITY);
+        if taken + content.length > CAPACITY {
+            return Err(UploadProblem::Full);
+        }
+        content.pieces.push(piece);
+    }
+    Ok(content)
+}
+
+impl Files {
+    fn add(&self, file: File) {
+        let mut files = self.0.open();
+        let number = files.last_key_value().map_or(0, |(number, _)| number + 1);
+        files.insert(number, file);
+    }
+
+    fn find(&self, id: &str) -> Option<File> {
+        self.0.open().values().find(|file| file.id == id).cloned()
+    }
+
+    fn taken(&self) -> u64 {
+        self.0.open().values().map(|file| file.content.length).sum()
+    }
+}
+
+impl File {
+    fn entry(&self) -> Value {
+        json!({
+            "id": self.id,
+            "object": "file",
+            "bytes": self.content.length,
+            "created_at": self.created,
+            "filename": self.name,
+            "purpose": self.purpose,
+            "status": "processed",
+        })
+    }
+}
+
+impl Content {
+    fn into_body(self) -> Body {
+        Body::new(Pieces { pieces: self.pieces.into_iter(), left: self.length })
+    }
+}
+
+/// A body whose length is known and that still goes out piece by piece.
+struct Pieces {
+    pieces: std::vec::IntoIter<Bytes>,
+    left: u64,
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = self.pieces.next();
+        if let Some(piece) = &piece {
+            self.left = self.left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

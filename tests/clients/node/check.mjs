@@ -1,0 +1,148 @@
+// The unmodified `openai` package from npm, given a base URL and a dummy key in its environment.
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { createRequire } from "node:module";
+import { setTimeout as pause } from "node:timers/promises";
+import OpenAI, { NotFoundError, RateLimitError, toFile } from "openai";
+
+const { version } = createRequire(import.meta.url)("openai/package.json");
+const client = new OpenAI();
+const model = "gpt-4o-mini";
+const text = "Tell me about the sea, please";
+const messages = [{ role: "user", content: text }];
+
+/** The emulator's control interface: what the resource has seen, and what it should do wrong. */
+async function control(method, path, content) {
+  const answer = await fetch(process.env.AOAI_EMULATOR_CONTROL + path, {
+    method,
+    headers: { "content-type": "application/json" },
+    body: content && JSON.stringify(content),
+  });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
+  const body = await answer.text();
+  return body ? JSON.parse(body) : undefined;
+}
+
+const fault = (route, action, count = 1) => control("POST", "/faults", { route, action, count });
+
+/** Waits until the resource has stopped in the middle of a stream. */
+async function untilHeld() {
+  for (const deadline = Date.now() + 30_000; (await control("GET", "/state")).streams_held !== 1; await pause(10)) {
+    assert.ok(Date.now() < deadline, "the stream is not held");
+  }
+}
+
+const checks = {
+  async chat() {
+    const completion = await client.chat.completions.create({ model, messages });
+    assert.ok(completion.choices[0].message.content.includes(text));
+    assert.ok(completion.usage.total_tokens > 0);
+  },
+
+  async chatStreamed() {
+    const stream = await client.chat.completions.create({
+      model, messages, stream: true, stream_options: { include_usage: true },
+    });
+    let said = "";
+    let usage;
+    for await (const chunk of stream) {
+      said += chunk.choices[0]?.delta.content ?? "";
+      usage = chunk.usage ?? usage;
+    }
+    assert.ok(said.includes(text));
+    assert.ok(usage.total_tokens > 0);
+  },
+
+  async responses() {
+    const response = await client.responses.create({ model, input: text });
+    assert.ok(response.output_text.includes(text));
+  },
+
+  async responsesStreamed() {
+    const types = [];
+    let said = "";
+    for await (const event of await client.responses.create({ model, input: text, stream: true })) {
+      types.push(event.type);
+      if (event.type === "response.output_text.delta") said += event.delta;
+    }
+    assert.equal(types[0], "response.created");
+    assert.equal(types.at(-1), "response.completed");
+    assert.ok(said.includes(text));
+  },
+
+  async embeddings() {
+    const byDefault = await client.embeddings.create({ model: "text-embedding-3-small", input: "the sea" });
+    const asFloats = await client.embeddings.create({
+      model: "text-embedding-3-small", input: "the sea", encoding_format: "float",
+    });
+    assert.equal(byDefault.data[0].embedding.length, 1536);
+    byDefault.data[0].embedding.forEach((value, index) => {
+      assert.ok(Math.abs(value - asFloats.data[0].embedding[index]) < 1e-6);
+    });
+  },
+
+  async fileUpAndDown() {
+    const content = createHash("shake256", { outputLength: 5 * 1024 * 1024 }).update("a file").digest();
+    const uploaded = await client.files.create({ file: await toFile(content, "five-megabytes.bin"), purpose: "assistants" });
+    assert.equal(uploaded.bytes, content.length);
+    const back = Buffer.from(await (await client.files.content(uploaded.id)).arrayBuffer());
+    const hash = (bytes) => createHash("sha256").update(bytes).digest("hex");
+    assert.equal(hash(back), hash(content));
+    assert.ok((await client.files.delete(uploaded.id)).deleted);
+  },
+
+  async models() {
+    const ids = [];
+    for await (const listed of client.models.list()) ids.push(listed.id);
+    assert.ok(ids.some((id) => id.includes("gpt-4o")));
+  },
+};
+
+const withControl = {
+  async firstTokenWhileTheResourceStillWrites() {
+    await fault("chat", { kind: "hold", after_events: 4 });
+    const stream = await client.chat.completions.create({ model, messages, stream: true });
+    let released = false;
+    let tokens = 0;
+    for await (const chunk of stream) {
+      if (!chunk.choices[0]?.delta.content) continue;
+      tokens += 1;
+      if (!released) {
+        await untilHeld();
+        assert.equal((await control("GET", "/state")).streams_open, 1);
+        await control("POST", "/release");
+        released = true;
+      }
+    }
+    assert.ok(released && tokens > 1);
+  },
+
+  async missingDeploymentIsTheSdksOwnException() {
+    await assert.rejects(
+      client.chat.completions.create({ model: "no-such-deployment", messages }),
+      (error) => error instanceof NotFoundError && error.code === "DeploymentNotFound",
+    );
+  },
+
+  async throttledThenAnsweredByTheSdksOwnRetry() {
+    const before = (await control("GET", "/state")).requests.chat ?? 0;
+    await fault("chat", { kind: "status", status: 429, headers: { "retry-after-ms": "20" } });
+    assert.ok((await client.chat.completions.create({ model, messages })).choices.length);
+    assert.equal((await control("GET", "/state")).requests.chat, before + 2);
+  },
+
+  async throttledWithoutRetryIsTheSdksOwnException() {
+    await fault("chat", { kind: "status", status: 429 });
+    await assert.rejects(
+      client.chat.completions.create({ model, messages }, { maxRetries: 0 }),
+      (error) => error instanceof RateLimitError && error.headers.has("retry-after-ms"),
+    );
+  },
+};
+
+const { chat, chatStreamed } = checks;
+const chosen = process.argv[2] === "demo" ? { chat, chatStreamed } : { ...checks, ...withControl };
+for (const [name, check] of Object.entries(chosen)) {
+  await check();
+  console.log(`ok openai (npm ${version}): ${name}`);
+}

@@ -1,0 +1,147 @@
+"""The unmodified `openai` package from PyPI, given a base URL and a dummy key in its environment."""
+import hashlib
+import json
+import os
+import sys
+import time
+import urllib.request
+
+import openai
+from openai import OpenAI
+
+client = OpenAI()
+MODEL = "gpt-4o-mini"
+HELLO = [{"role": "user", "content": "Tell me about the sea, please"}]
+
+
+def control(method, path, content=None):
+    """The emulator's control interface: what the resource has seen, and what it should do wrong."""
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(
+        os.environ["AOAI_EMULATOR_CONTROL"] + path, data=data, method=method, headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        text = answer.read()
+        return json.loads(text) if text else None
+
+
+def fault(route, action, count=1):
+    control("POST", "/faults", {"route": route, "action": action, "count": count})
+
+
+def until_held():
+    """Waits until the resource has stopped in the middle of a stream."""
+    deadline = time.monotonic() + 30
+    while control("GET", "/state")["streams_held"] != 1:
+        assert time.monotonic() < deadline, "the stream is not held"
+        time.sleep(0.01)
+
+
+def chat():
+    completion = client.chat.completions.create(model=MODEL, messages=HELLO)
+    assert "Tell me about the sea, please" in completion.choices[0].message.content
+    assert completion.usage.total_tokens > 0
+
+
+def chat_streamed():
+    stream = client.chat.completions.create(
+        model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert "Tell me about the sea, please" in text
+    assert chunks[-1].usage.total_tokens > 0
+
+
+def first_token_while_the_resource_still_writes():
+    fault("chat", {"kind": "hold", "after_events": 4})
+    stream = iter(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+    first = next(chunk for chunk in stream if chunk.choices and chunk.choices[0].delta.content)
+    until_held()
+    state = control("GET", "/state")
+    assert state["streams_open"] == 1, state
+    control("POST", "/release")
+    rest = [chunk for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
+    assert rest and first
+
+
+def responses():
+    response = client.responses.create(model=MODEL, input="Tell me about the sea, please")
+    assert "Tell me about the sea, please" in response.output_text
+    assert response.usage.total_tokens > 0
+
+
+def responses_streamed():
+    events = list(client.responses.create(model=MODEL, input="Tell me about the sea, please", stream=True))
+    assert events[0].type == "response.created"
+    assert events[-1].type == "response.completed"
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == events[-1].response.output_text
+
+
+def embeddings():
+    by_default = client.embeddings.create(model="text-embedding-3-small", input=["the sea", "the hills"])
+    as_floats = client.embeddings.create(model="text-embedding-3-small", input="the sea", encoding_format="float")
+    assert len(by_default.data) == 2 and len(as_floats.data[0].embedding) == 1536
+    assert all(abs(a - b) < 1e-6 for a, b in zip(by_default.data[0].embedding, as_floats.data[0].embedding))
+
+
+def file_up_and_down():
+    content = hashlib.shake_256(b"a file").digest(5 * 1024 * 1024)
+    uploaded = client.files.create(file=("five-megabytes.bin", content), purpose="assistants")
+    assert uploaded.bytes == len(content)
+    assert uploaded.id in [file.id for file in client.files.list()]
+    back = client.files.content(uploaded.id).read()
+    assert hashlib.sha256(back).digest() == hashlib.sha256(content).digest()
+    assert client.files.delete(uploaded.id).deleted
+
+
+def models():
+    assert any("gpt-4o" in model.id for model in client.models.list())
+
+
+def missing_deployment_is_the_sdks_own_exception():
+    try:
+        client.chat.completions.create(model="no-such-deployment", messages=HELLO)
+    except openai.NotFoundError as error:
+        assert error.code == "DeploymentNotFound", error.code
+        return
+    raise AssertionError("no exception")
+
+
+def throttled_then_answered_by_the_sdks_own_retry():
+    before = control("GET", "/state")["requests"].get("chat", 0)
+    headers = {"retry-after-ms": "20"}
+    fault("chat", {"kind": "status", "status": 429, "headers": headers})
+    assert client.chat.completions.create(model=MODEL, messages=HELLO).choices
+    assert control("GET", "/state")["requests"]["chat"] == before + 2
+
+
+def throttled_without_retry_is_the_sdks_own_exception():
+    fault("chat", {"kind": "status", "status": 429})
+    try:
+        client.with_options(max_retries=0).chat.completions.create(model=MODEL, messages=HELLO)
+    except openai.RateLimitError as error:
+        assert "retry-after-ms" in error.response.headers
+        return
+    raise AssertionError("no exception")
+
+
+def azure_client():
+    azure = openai.AzureOpenAI(
+        azure_endpoint=os.environ["OPENAI_BASE_URL"].removesuffix("/v1"), api_key="unused", api_version="2024-10-21"
+    )
+    assert azure.chat.completions.create(model=MODEL, messages=HELLO).choices
+
+
+CHECKS = [chat, chat_streamed, responses, responses_streamed, embeddings, file_up_and_down, models, azure_client]
+WITH_CONTROL = [
+    first_token_while_the_resource_still_writes,
+    missing_deployment_is_the_sdks_own_exception,
+    throttled_then_answered_by_the_sdks_own_retry,
+    throttled_without_retry_is_the_sdks_own_exception,
+]
+
+for check in [chat, chat_streamed] if sys.argv[1:] == ["demo"] else CHECKS + WITH_CONTROL:
+    check()
+    print(f"ok openai (PyPI {openai.__version__}): {check.__name__}", flush=True)

@@ -1,0 +1,86 @@
+//! Every request to the resource carries a token of ours, and nothing of the caller's that could be mistaken for one.
+
+use aoai_auth_proxy::emulator::Route;
+use http::header::{AUTHORIZATION, HOST};
+
+use crate::support::{World, chat, within};
+
+#[tokio::test]
+async fn the_resource_sees_our_token_and_none_of_the_callers_credentials() {
+    let world = World::over(false, &[], |_| ()).await;
+    let request = world
+        .client
+        .post(world.url("/v1/chat/completions?api-key=mine&x=1"))
+        .header("authorization", "Bearer sk-mine")
+        .header("authorization", "Bearer sk-mine-too")
+        .header("api-key", "mine")
+        .header("x-api-key", "mine")
+        .header("ocp-apim-subscription-key", "mine")
+        .header("cookie", "session=mine")
+        .header("x-forwarded-for", "10.0.0.1")
+        .header("forwarded", "for=10.0.0.1")
+        .header("x-custom", "kept")
+        .json(&chat(false));
+    let response = within(request.send()).await.unwrap();
+    assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
+
+    let recorded = world.last(Route::Chat);
+    let tokens: Vec<_> = recorded.headers.get_all(AUTHORIZATION).iter().collect();
+    assert_eq!(tokens.len(), 1);
+    assert!(tokens[0].as_bytes().starts_with(b"Bearer eyJ"), "a JWT");
+    assert_eq!(recorded.headers.get_all(HOST).iter().count(), 1);
+    assert_eq!(recorded.headers[HOST], world.azure.openai().trim_start_matches("https://"));
+    assert_eq!(recorded.headers["x-custom"], "kept");
+    assert_eq!(recorded.path_and_query, "/openai/v1/chat/completions?x=1");
+    for name in
+        ["api-key", "x-api-key", "ocp-apim-subscription-key", "cookie", "x-forwarded-for", "forwarded", "connection"]
+    {
+        assert!(!recorded.headers.contains_key(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_connection_names_is_not_what_the_proxy_sets() {
+    let world = World::over(false, &[], |_| ()).await;
+    let request = world
+        .client
+        .post(world.url("/v1/chat/completions"))
+        .header("connection", "close, authorization, host, x-drop")
+        .header("x-drop", "1")
+        .json(&chat(false));
+    assert_eq!(within(request.send()).await.unwrap().status(), 200);
+    let recorded = world.last(Route::Chat);
+    assert!(recorded.headers.contains_key(AUTHORIZATION) && recorded.headers.contains_key(HOST));
+    assert!(!recorded.headers.contains_key("x-drop"));
+}
+
+#[tokio::test]
+async fn a_request_has_an_id_on_both_sides() {
+    let world = World::new().await;
+    let own = world.client.get(world.url("/v1/models")).header("x-request-id", "mine-1").send().await.unwrap();
+    let resources_own = own.headers()["x-request-id"].clone();
+    assert_ne!(resources_own, "mine-1", "the resource's own id wins");
+    assert_eq!(world.last(Route::Models).headers["x-ms-client-request-id"], "mine-1");
+
+    let response = world.get("/nowhere").await;
+    assert_eq!(response.headers()["x-request-id"].len(), 36, "a UUID");
+    let response = world.client.get(world.url("/nowhere")).header("x-request-id", "mine-2").send().await.unwrap();
+    assert_eq!(response.headers()["x-request-id"], "mine-2");
+
+    world.client.get(world.url("/v1/models")).header("x-ms-client-request-id", "azures").send().await.unwrap();
+    assert_eq!(world.last(Route::Models).headers["x-ms-client-request-id"], "azures");
+}
+
+#[tokio::test]
+async fn an_ephemeral_key_of_the_callers_is_left_as_it_is() {
+    let world = World::new().await;
+    let call = |key: &'static str| {
+        let request = world.client.post(world.url("/v1/realtime/calls")).header("authorization", key);
+        async { within(request.body("v=0").send()).await.unwrap() }
+    };
+    // The emulator knows no such key: what matters is that it arrives.
+    call("Bearer ek_abc").await;
+    assert_eq!(world.last(Route::OpenAi).headers[AUTHORIZATION], "Bearer ek_abc");
+    call("Bearer sk-abc").await;
+    assert!(world.last(Route::OpenAi).headers[AUTHORIZATION].as_bytes().starts_with(b"Bearer eyJ"));
+}

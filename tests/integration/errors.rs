@@ -1,0 +1,174 @@
+//! What the proxy answers itself: in OpenAI's shape, within its deadline, with nothing secret in it.
+
+use std::time::Duration;
+
+use aoai_auth_proxy::emulator::{Action, Route};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{World, azure, client, code, demo_settings, proxy, within};
+
+#[tokio::test]
+async fn nothing_listens_upstream() {
+    let (azure, clock) = azure(true).await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=https://{address}"));
+    let proxy = proxy(&settings, &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["proxy-status"], "aoai-auth-proxy; error=connection_refused");
+    assert_eq!(code(response).await, "upstream_unreachable");
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority() {
+    let (azure, clock) = azure(true).await;
+    let (other, _) = crate::support::azure(true).await;
+    let mut settings = demo_settings(&azure);
+    // Trust another emulator's authority only; IMDS needs none.
+    settings.push(format!("upstream.ca_file={}", other.ca_file().display()));
+    let proxy = proxy(&settings, &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["proxy-status"], "aoai-auth-proxy; error=tls_certificate_error");
+    let content: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(content["error"]["code"], "upstream_tls");
+    assert!(content["error"]["message"].as_str().unwrap().contains("upstream.ca_file"), "{content}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_accepts_and_says_nothing() {
+    let (azure, clock) = azure(true).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=https://{}", silent.local_addr().unwrap()));
+    settings.push("upstream.connect_timeout=100ms".to_owned());
+    let proxy = proxy(&settings, &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["proxy-status"], "aoai-auth-proxy; error=connection_timeout");
+    assert_eq!(code(response).await, "upstream_unreachable");
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_no_http() {
+    let (azure, clock) = azure(true).await;
+    let babbler = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=http://{}", babbler.local_addr().unwrap()));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = babbler.accept().await {
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"220 mail ready\r\n\r\n").await;
+        }
+    });
+    let proxy = proxy(&settings, &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 502);
+    assert_eq!(code(response).await, "upstream_protocol");
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_before_it_answers() {
+    let world = World::over(false, &[], |_| ()).await;
+    world.fault(Route::Chat, Action::Close, None);
+    let response = world.chat().await;
+    assert_eq!(response.status(), 502);
+    assert_eq!(code(response).await, "upstream_protocol");
+}
+
+#[tokio::test]
+async fn a_response_that_never_comes() {
+    for http2 in [false, true] {
+        let world = World::over(http2, &["upstream.response_timeout=100ms"], |_| ()).await;
+        world.fault(Route::Chat, Action::Hang, Some(1));
+        let response = world.chat().await;
+        assert_eq!(response.status(), 504);
+        assert_eq!(response.headers()["proxy-status"], "aoai-auth-proxy; error=http_response_timeout");
+        assert_eq!(code(response).await, "upstream_timeout");
+        assert_eq!(world.chat().await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_leaves_its_prefix_goes_nowhere() {
+    let world = World::new().await;
+    for target in [
+        "/v1/../openai/v1/models",
+        "/v1/%2e%2e/x",
+        "/v1/..%2fx",
+        "/v1/%2f..",
+        "/v1/a\\..\\b",
+        "//evil.example/v1/models",
+        "http://evil.example/v1/models",
+        "/v1/%252e%252e/x",
+        "/openai/../subscriptions",
+    ] {
+        let answer =
+            raw(&world, format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())
+                .await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
+        assert!(
+            answer.contains(r#""code":"invalid_path""#) || answer.contains("content-length: 0"),
+            "{target}: {answer}"
+        );
+    }
+    let answer =
+        raw(&world, b"CONNECT evil.example:443 HTTP/1.1\r\nhost: evil.example:443\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(world.azure.control().count(Route::OpenAi), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_the_caller_cuts_off_reaches_no_end_upstream() {
+    for http2 in [false, true] {
+        let world = World::over(http2, &[], |_| ()).await;
+        assert_eq!(world.get("/v1/models").await.status(), 200);
+        let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+        let head = "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: 1000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(b"--b\r\n").await.unwrap();
+        within(world.azure.control().until(|state| state.count(Route::Files) == 1)).await;
+        drop(stream);
+        within(world.azure.control().until(|state| state.requests_aborted == 1 || state.streams_finished > 1)).await;
+        assert_eq!(world.get("/v1/models").await.status(), 200, "the proxy goes on");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_off() {
+    let world = World::with(&["limits.header_timeout=100ms"], |_| ()).await;
+    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    stream.write_all(b"GET /v1/models HTTP/1.1\r\nhost: local").await.unwrap();
+    let mut answer = Vec::new();
+    within(stream.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(world.get("/healthz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn no_answer_of_the_proxys_holds_a_token() {
+    let world = World::with(&["upstream.response_timeout=50ms"], |_| ()).await;
+    world.fault(Route::Chat, Action::Hang, Some(1));
+    let mut answers = Vec::new();
+    for response in [world.chat().await, world.get("/readyz").await, world.get("/nowhere").await] {
+        answers.push(format!("{:?} {}", response.headers().clone(), response.text().await.unwrap()));
+    }
+    let token = world.last(Route::Chat).headers["authorization"].to_str().unwrap().to_owned();
+    let token = token.strip_prefix("Bearer ").unwrap();
+    for part in token.split('.') {
+        assert!(answers.iter().all(|answer| !answer.contains(part)));
+    }
+}
+
+/// Bytes in, everything out.
+async fn raw(world: &World, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}

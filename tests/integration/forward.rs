@@ -1,0 +1,168 @@
+//! What goes through comes out as it went in.
+
+use aoai_auth_proxy::emulator::{Action, Route};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::support::{World, azure, demo_settings, proxy, within};
+
+#[tokio::test]
+async fn openais_calls_and_azures_older_ones_are_answered() {
+    for http2 in [false, true] {
+        let world = World::over(http2, &[], |_| ()).await;
+        let answer: Value = world.chat().await.json().await.unwrap();
+        assert!(answer["choices"][0]["message"]["content"].as_str().unwrap().contains("one two three four five"));
+        let expected = if http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
+        assert_eq!(world.last(Route::Chat).version, expected);
+
+        let embedding = json!({ "model": "text-embedding-3-small", "input": "x", "dimensions": 8 });
+        for path in [
+            "/v1/embeddings",
+            "/openai/v1/embeddings",
+            "/openai/deployments/text-embedding-3-small/embeddings?api-version=2024-10-21",
+        ] {
+            let response = within(world.client.post(world.url(path)).json(&embedding).send()).await.unwrap();
+            assert_eq!(response.status(), 200, "{path}");
+            let answer: Value = response.json().await.unwrap();
+            assert_eq!(answer["data"][0]["embedding"].as_array().unwrap().len(), 8, "{path}");
+        }
+        let responses = json!({ "model": "gpt-4o-mini", "input": "Hello" });
+        let answer = within(world.client.post(world.url("/v1/responses")).json(&responses).send()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn the_resources_errors_pass_unchanged() {
+    let world = World::new().await;
+    let missing = json!({ "model": "no-such-deployment", "messages": [] });
+    let response = within(world.client.post(world.url("/v1/chat/completions")).json(&missing).send()).await.unwrap();
+    assert_eq!(response.status(), 404);
+    assert!(response.headers().get("proxy-status").is_none());
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(answer["error"]["code"], "DeploymentNotFound");
+
+    world.fault(Route::Chat, Action::status(429), Some(1));
+    let response = world.chat().await;
+    assert_eq!(response.status(), 429);
+    assert!(response.headers().contains_key("retry-after-ms"));
+
+    world.azure.control().set_role(false);
+    let response = world.chat().await;
+    assert_eq!(response.status(), 401);
+    assert!(response.text().await.unwrap().contains("PermissionDenied"));
+}
+
+#[tokio::test]
+async fn a_redirect_is_handed_back() {
+    let world = World::new().await;
+    let location = "https://evil.example/openai/v1/models";
+    let headers = [("location".to_owned(), location.to_owned())].into();
+    world.fault(Route::Models, Action::Status { status: 307, body: Some(String::new()), headers }, Some(1));
+    let response = world.get("/v1/models").await;
+    assert_eq!(response.status(), 307);
+    assert_eq!(response.headers()["location"], location);
+    assert_eq!(world.azure.control().count(Route::OpenAi), 1);
+}
+
+#[tokio::test]
+async fn a_file_comes_back_as_it_went() {
+    for http2 in [false, true] {
+        let world = World::over(http2, &[], |_| ()).await;
+        let content: Bytes =
+            (0..5 * 1024 * 1024_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let boundary = "a-boundary-that-is-nowhere-in-it";
+        let mut form = Vec::new();
+        form.extend_from_slice(
+            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nassistants\r\n")
+                .as_bytes(),
+        );
+        form.extend_from_slice(
+            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"f.bin\"\r\n\r\n")
+                .as_bytes(),
+        );
+        form.extend_from_slice(&content);
+        form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        let request = world
+            .client
+            .post(world.url("/v1/files"))
+            .header("content-type", format!("multipart/form-data; boundary={boundary}"));
+        let uploaded: Value = within(request.body(form).send()).await.unwrap().json().await.unwrap();
+        let id = uploaded["id"].as_str().unwrap();
+        let back = within(world.get(&format!("/v1/files/{id}/content")).await.bytes()).await.unwrap();
+        assert!(back == content, "{} bytes came back of {}", back.len(), content.len());
+
+        let deleted = within(world.client.delete(world.url(&format!("/v1/files/{id}"))).send()).await.unwrap();
+        assert_eq!(deleted.status(), 200);
+        assert_eq!(world.get(&format!("/v1/files/{id}")).await.status(), 404);
+    }
+}
+
+#[tokio::test]
+async fn connections_to_the_resource_are_used_again() {
+    for http2 in [false, true] {
+        let world = World::over(http2, &[], |_| ()).await;
+        for _ in 0..20 {
+            let response = world.get("/v1/models").await;
+            assert_eq!(response.status(), 200);
+            within(response.bytes()).await.unwrap();
+        }
+        assert_eq!(world.upstream_connections(), 1, "http2: {http2}");
+    }
+}
+
+/// A resource that closes each connection after one answer, without having said that it would.
+#[tokio::test]
+async fn a_kept_connection_that_the_resource_closed_costs_no_error() {
+    let (azure, clock) = azure(true).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=http://{}", listener.local_addr().unwrap()));
+    let proxy = proxy(&settings, &clock).await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 16 * 1024];
+                let _ = stream.read(&mut head).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+            });
+        }
+    });
+    let client = crate::support::client();
+    for _ in 0..50 {
+        let response = within(client.post(format!("http://{}/v1/x", proxy.address)).body("{}").send()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(within(response.text()).await.unwrap(), "{}");
+    }
+}
+
+#[tokio::test]
+async fn many_streams_share_few_http2_connections() {
+    let world = World::new().await;
+    assert_eq!(world.chat().await.status(), 200);
+    world.fault(Route::Chat, Action::Hold { after_events: 1 }, Some(50));
+    let streams = futures_util::future::join_all((0..50).map(|_| world.chat_stream())).await;
+    assert!(streams.iter().all(|stream| stream.status() == 200));
+    assert_eq!(world.upstream_connections(), 1);
+    within(world.azure.control().until(|state| state.streams_held == 50)).await;
+    world.azure.control().release();
+    for stream in streams {
+        assert!(within(stream.text()).await.unwrap().ends_with("data: [DONE]\n\n"));
+    }
+}
+
+#[tokio::test]
+async fn callers_may_speak_http2_without_tls() {
+    let (azure, clock) = azure(true).await;
+    let proxy = proxy(&demo_settings(&azure), &clock).await;
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(aoai_auth_proxy::tls::client(None).unwrap())
+        .no_proxy()
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    let response = within(client.get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
+}

@@ -1,0 +1,43 @@
+//! `/healthz` says that the process lives, `/readyz` that requests would be passed on.
+
+use aoai_auth_proxy::emulator::{Action, Fault, Route};
+use serde_json::Value;
+
+use crate::support::World;
+
+#[tokio::test]
+async fn ready_means_that_a_token_is_held() {
+    let world = World::new().await;
+    // A request waits for the token, so after it there is one.
+    assert_eq!(world.get("/v1/models").await.status(), 200);
+    assert_eq!(world.get("/readyz").await.status(), 200);
+    assert_eq!(world.get("/healthz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn not_ready_says_why_and_alive_stays_alive() {
+    let world = World::with(&[], |azure| {
+        azure.control().fault(Fault::new(Route::Imds, Action::status(400)));
+    })
+    .await;
+    assert_eq!(world.get("/v1/models").await.status(), 503);
+    let response = world.get("/readyz").await;
+    assert_eq!(response.status(), 503);
+    let content: Value = response.json().await.unwrap();
+    assert_eq!(content["reasons"][0]["code"], "credential_unavailable");
+    assert!(content["reasons"][0]["message"].as_str().unwrap().contains("400"), "{content}");
+    assert_eq!(world.get("/healthz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_and_unknown_routes_named() {
+    let world = World::new().await;
+    let response = world.client.delete(world.url("/healthz")).send().await.unwrap();
+    assert_eq!(response.status(), 405);
+    for path in ["/", "/v1", "/v2/models", "/healthz/", "/metricsx"] {
+        let response = world.get(path).await;
+        assert_eq!(response.status(), 404, "{path}");
+        assert!(response.headers()["proxy-status"].to_str().unwrap().starts_with("aoai-auth-proxy; error="));
+        assert_eq!(crate::support::code(response).await, "not_found", "{path}");
+    }
+}

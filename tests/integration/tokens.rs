@@ -1,0 +1,177 @@
+//! The token store: one fetch for any crowd, renewal that nobody waits for, failures that are shared and explained.
+
+use std::time::Duration;
+
+use aoai_auth_proxy::emulator::{Action, Fault, Route, world};
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::support::{World, azure, client, code, demo_settings, last, proxy, within};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+#[tokio::test]
+async fn a_crowd_at_a_cold_start_causes_one_fetch() {
+    let world = World::with(&[], |azure| {
+        azure.control().fault(Fault::new(Route::Imds, Action::Delay { ms: 50 }));
+    })
+    .await;
+    let answers = join_all((0..300).map(|_| world.chat())).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    assert_eq!(world.azure.control().count(Route::Imds), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_in_the_background_at_half_its_life() {
+    let world = World::with(&[], |azure| azure.control().set_token_lifetime(24 * HOUR)).await;
+    assert_eq!(world.chat().await.status(), 200);
+    world.clock.advance(13 * HOUR);
+    within(world.azure.control().until(|state| state.count(Route::Imds) == 2)).await;
+    assert_eq!(world.chat().await.status(), 200);
+    assert_eq!(world.azure.control().count(Route::Imds), 2);
+}
+
+#[tokio::test]
+async fn while_renewal_fails_the_old_token_serves_until_it_expires() {
+    let world = World::with(&[], |azure| azure.control().set_token_lifetime(HOUR)).await;
+    assert_eq!(world.chat().await.status(), 200);
+    world.fault(Route::Imds, Action::status(500), None);
+    world.clock.advance(HOUR - Duration::from_secs(5 * 60));
+    within(world.azure.control().until(|state| state.count(Route::Imds) == 2)).await;
+    assert_eq!(world.chat().await.status(), 200, "the old token is still good");
+
+    world.clock.advance(Duration::from_secs(5 * 60));
+    let response = world.chat().await;
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(code(response).await, "credential_unavailable");
+
+    world.azure.control().clear_faults();
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(world.chat().await.status(), 200, "it heals by itself");
+}
+
+#[tokio::test]
+async fn a_machine_that_slept_past_expiry_renews_at_the_first_request() {
+    let world = World::with(&[], |azure| azure.control().set_token_lifetime(HOUR)).await;
+    assert_eq!(world.chat().await.status(), 200);
+    world.clock.advance(10 * HOUR);
+    assert_eq!(world.chat().await.status(), 200);
+    assert_eq!(world.azure.control().count(Route::Imds), 2);
+}
+
+#[tokio::test]
+async fn a_failure_is_shared_by_the_crowd_and_remembered() {
+    let world = World::with(&[], |azure| {
+        azure.control().fault(Fault::new(Route::Imds, Action::status(400)));
+    })
+    .await;
+    let answers = join_all((0..100).map(|_| world.chat())).await;
+    for answer in answers {
+        assert_eq!(answer.status(), 503);
+        assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+    }
+    assert_eq!(world.azure.control().count(Route::Imds), 1, "the clock stands still, so no other attempt is due");
+}
+
+#[tokio::test]
+async fn a_user_assigned_identity_is_named_each_way() {
+    let (azure, clock) = azure(true).await;
+    let identity = world::USER_ASSIGNED;
+    for (key, value, parameter) in [
+        ("client_id", identity.client_id, "client_id="),
+        ("object_id", identity.object_id, "object_id="),
+        ("resource_id", identity.resource_id.unwrap(), "msi_res_id="),
+    ] {
+        let mut settings = demo_settings(&azure);
+        settings.push(format!("credential.{key}={value}"));
+        let proxy = proxy(&settings, &clock).await;
+        let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+        assert_eq!(response.status(), 200, "{key}");
+        assert!(last(&azure, Route::Imds).path_and_query.contains(parameter), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_that_is_not_assigned_is_said_to_be_so() {
+    let world = World::with(&["credential.client_id=00000000-0000-0000-0000-00000000dead"], |_| ()).await;
+    let response = world.chat().await;
+    assert_eq!(response.status(), 503);
+    let content: Value = response.json().await.unwrap();
+    assert!(content["error"]["message"].as_str().unwrap().contains("Identity not found"), "{content}");
+}
+
+#[tokio::test]
+async fn a_client_secret_gives_a_token_and_a_wrong_one_entras_own_words() {
+    let (azure, clock) = azure(true).await;
+    let principal = world::SERVICE_PRINCIPAL;
+    let settings = |secret: &str| {
+        let mut settings = demo_settings(&azure);
+        settings.push("credential.kind=client-secret".to_owned());
+        settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
+        settings.push(format!("credential.client_id={}", principal.client_id));
+        settings.push(format!("credential.client_secret={secret}"));
+        settings
+    };
+    let right = proxy(&settings(world::CLIENT_SECRET), &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", right.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 200);
+
+    let wrong = proxy(&settings("a-wrong-secret"), &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", wrong.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    assert!(text.contains("AADSTS7000215"), "{text}");
+    assert!(!text.contains("borrowed string") && !text.contains("a-wrong-secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_workload_identity_reads_its_file_at_every_renewal() {
+    let (azure, clock) = azure(true).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "not a token\n").unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push("credential.kind=workload-identity".to_owned());
+    settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
+    settings.push(format!("credential.client_id={}", world::USER_ASSIGNED.client_id));
+    settings.push(format!("credential.federated_token_file={}", file.path().display()));
+    let proxy = proxy(&settings, &clock).await;
+    let url = format!("http://{}/v1/models", proxy.address);
+    let response = within(client().get(&url).send()).await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(response.text().await.unwrap().contains("AADSTS"));
+
+    std::fs::write(file.path(), azure.federated_token()).unwrap();
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(within(client().get(&url).send()).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn auto_takes_the_first_that_gives_a_token() {
+    let (azure, clock) = azure(true).await;
+    let mut settings = demo_settings(&azure);
+    settings.push("credential.kind=auto".to_owned());
+    settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
+    settings.push(format!("credential.client_id={}", world::USER_ASSIGNED.client_id));
+    settings.push("credential.client_secret=a-wrong-secret".to_owned());
+    let proxy = proxy(&settings, &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(azure.control().count(Route::Entra), 1, "the secret was tried first");
+    assert_eq!(azure.control().count(Route::Imds), 1, "the managed identity gave the token");
+}
+
+#[tokio::test]
+async fn a_metadata_service_that_hangs_does_not_hang_the_callers_for_ever() {
+    let world = World::with(&[], |azure| {
+        azure.control().fault(Fault::new(Route::Imds, Action::Hang));
+    })
+    .await;
+    let response = world.chat().await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(code(response).await, "credential_unavailable");
+    // The failure is known now: the next one is told at once.
+    let began = tokio::time::Instant::now();
+    assert_eq!(world.chat().await.status(), 503);
+    assert!(began.elapsed() < Duration::from_secs(5), "not another deadline of ten seconds");
+}
