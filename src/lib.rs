@@ -53,7 +53,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
-//pub mod emulator;
+pub mod emulator;
 pub mod error;
 pub mod forward;
 pub mod guard;

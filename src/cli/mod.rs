@@ -1,7 +1,7 @@
 //! The command line: its options, and one file a subcommand.
 
-//mod demo;
-//mod emulator;
+mod demo;
+mod emulator;
 mod serve;
 
 use std::path::PathBuf;
@@ -91,8 +91,8 @@ pub fn run(line: CommandLine) -> ExitCode {
     let overrides = line.options.overrides();
     let outcome = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&Environment::process(), &overrides),
-        Command::Demo => todo!(),
-        Command::Emulator => todo!(),
+        Command::Demo => demo::run(overrides),
+        Command::Emulator => emulator::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,6 +27,9 @@ pub(super) struct Deployment {
     pub(super) model: &'static Model,
 }
 
+/// How long after its release a model is served: five years of made-up Azure.
+const SERVICE_LIFE: u64 = 5 * 365 * 24 * 3600;
+
 /// The models of the region.
 pub(super) static MODELS: [Model; 20] = [
     chat("gpt-4o", "2024-08-06", 1_722_902_400),
@@ -67,9 +70,9 @@ const DEPLOYED: [&str; 10] = [
 
 /// The deployments of the account, each of the newest version of its model.
 pub(super) fn deployments() -> impl Iterator<Item = Deployment> {
-    DEPLOYED.iter().filter_map(|name| {
-        MODELS.iter().rfind(|model| model.name == *name).map(|model| Deployment { name, model })
-    })
+    DEPLOYED
+        .iter()
+        .filter_map(|name| MODELS.iter().rfind(|model| model.name == *name).map(|model| Deployment { name, model }))
 }
 
 /// The deployment called `name`; Azure does not mind upper case.
@@ -81,6 +84,11 @@ impl Model {
     /// The id under which the data plane lists the model.
     pub(super) fn id(&self) -> String {
         format!("{}-{}", self.name, self.version)
+    }
+
+    /// When the model will no longer answer, in seconds since the epoch.
+    pub(super) fn retires(&self) -> u64 {
+        self.created + SERVICE_LIFE
     }
 }
 

@@ -57,9 +57,7 @@ fn management(status: StatusCode) -> Value {
 fn data_plane(status: StatusCode) -> Value {
     match status {
         StatusCode::UNAUTHORIZED => errors::stale_token_body(),
-        StatusCode::FORBIDDEN => {
-            errors::body("403", "Access denied due to Virtual Network/Firewall rules.")
-        }
+        StatusCode::FORBIDDEN => errors::body("403", "Access denied due to Virtual Network/Firewall rules."),
         StatusCode::NOT_FOUND => errors::deployment_not_found_body(),
         StatusCode::TOO_MANY_REQUESTS => errors::body(
             "429",

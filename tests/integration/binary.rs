@@ -242,7 +242,7 @@ async fn app_service_is_asked_where_it_says_it_is() {
 #[tokio::test]
 async fn az_and_azd_are_run_once_for_many_requests() {
     let azure = emulator().await;
-    let token = azure.token("https://cognitiveservices.azure.com");
+    let token = azure.access_token(&world::SYSTEM_ASSIGNED, "https://cognitiveservices.azure.com");
     let tools = tempfile::tempdir().unwrap();
     let runs = tools.path().join("runs");
     let count = format!("echo \"$0 $*\" >> {}\n", runs.display());

@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn a_scope_names_a_known_resource() {
         assert_eq!(resource("https://ai.azure.com/.default"), Ok("https://ai.azure.com"));
-        assert_eq!(resource("https://management.core.windows.net//.default"), Ok("https://management.core.windows.net/"));
+        assert_eq!(
+            resource("https://management.core.windows.net//.default"),
+            Ok("https://management.core.windows.net/")
+        );
         assert!(matches!(resource("https://ai.azure.com"), Err(Refusal::Scope(_))));
         assert!(matches!(resource("https://example.invalid/.default"), Err(Refusal::UnknownResource(_))));
     }

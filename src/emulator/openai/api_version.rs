@@ -33,7 +33,9 @@ fn api_version(query: &str) -> Option<String> {
 fn is_date(version: &str) -> bool {
     let date = version.strip_suffix("-preview").unwrap_or(version);
     date.len() == "2024-10-21".len()
-        && date.char_indices().all(|(index, char)| if matches!(index, 4 | 7) { char == '-' } else { char.is_ascii_digit() })
+        && date
+            .char_indices()
+            .all(|(index, char)| if matches!(index, 4 | 7) { char == '-' } else { char.is_ascii_digit() })
 }
 
 #[cfg(test)]

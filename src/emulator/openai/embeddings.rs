@@ -6,10 +6,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::errors;
 use super::prompt::tokens;
 use super::sent::Sent;
 use super::vectors::{as_base64, unit_vector};
-use super::errors;
 use crate::emulator::catalogue::{self, Deployment, Kind};
 
 /// How many inputs one request may have.

@@ -84,7 +84,8 @@ pub(super) async fn retrieve(State(plane): State<Arc<DataPlane>>, Path(id): Path
 /// `GET /openai/v1/files/{id}/content`
 pub(super) async fn content(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
     let Some(file) = plane.files.find(&id) else { return errors::item_not_found("File", &id) };
-    let name: String = file.name.chars().filter(|char| char.is_ascii_graphic() && !matches!(char, '"' | '\\')).collect();
+    let name: String =
+        file.name.chars().filter(|char| char.is_ascii_graphic() && !matches!(char, '"' | '\\')).collect();
     let fields = [
         (CONTENT_TYPE, "application/octet-stream".to_owned()),
         (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),

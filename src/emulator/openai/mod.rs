@@ -1,7 +1,7 @@
 //! The data plane: Azure OpenAI's v1 interface, and of the older one what clients still use.
 
 mod api_version;
-mod authorize;
+pub(super) mod authorize;
 mod chat;
 mod conduct;
 mod embeddings;
@@ -10,6 +10,7 @@ mod fields;
 mod files;
 mod models;
 mod prompt;
+mod response;
 mod responses;
 mod sent;
 mod stream;
@@ -45,12 +46,8 @@ struct DataPlane {
 
 /// The data plane as a service; layers are listed from the innermost out.
 pub(super) fn router(control: Arc<Control>, word_delay: Duration) -> Router {
-    let plane = DataPlane {
-        control: control.clone(),
-        word_delay,
-        files: Files::default(),
-        responses: Stored::default(),
-    };
+    let plane =
+        DataPlane { control: control.clone(), word_delay, files: Files::default(), responses: Stored::default() };
     json_operations()
         .merge(files())
         .fallback(nothing_here)

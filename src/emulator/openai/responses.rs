@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::authorize::Caller;
-use super::prompt::{Message, Prompt, words};
+use super::prompt::{Message, Prompt};
+use super::response::Answer;
 use super::sent::Sent;
-use super::stream::{self, Event};
-use super::{DataPlane, errors};
+use super::{DataPlane, errors, stream};
 use crate::emulator::catalogue::{self, Deployment, Kind};
 use crate::emulator::lock::Lock;
 
@@ -69,21 +69,16 @@ pub(super) async fn delete(State(plane): State<Arc<DataPlane>>, Path(id): Path<S
     }
 }
 
-fn respond(plane: &DataPlane, caller: &Caller, asked: Asked) -> Result<Response, Response> {
-    let missing = |name: &str| errors::bad_request(&format!("Missing required parameter: '{name}'."), Some(name));
-    let model = asked.model.as_deref().ok_or_else(|| missing("model"))?;
-    let deployment = catalogue::deployment(model).ok_or_else(errors::deployment_not_found)?;
-    if deployment.model.kind != Kind::Chat {
-        return Err(errors::operation_not_supported("responses", deployment.model.name));
-    }
+fn respond(plane: &DataPlane, caller: &Caller, mut asked: Asked) -> Result<Response, Response> {
+    let deployment = asked.deployment()?;
     if let Some(previous) = &asked.previous_response_id
-        && !plane.responses.0.open().contains_key(previous)
+        && !plane.responses.has(previous)
     {
         let message = format!("Previous response with id '{previous}' not found.");
         let (param, code) = (Some("previous_response_id"), "previous_response_not_found");
         return Err(errors::bad_request_with_code(&message, param, code));
     }
-    let messages = match asked.input {
+    let messages = match asked.input.take() {
         Some(Input::Text(text)) => vec![Message::of_user(text)],
         Some(Input::Messages(messages)) => messages,
         None => return Err(missing("input")),
@@ -92,13 +87,62 @@ fn respond(plane: &DataPlane, caller: &Caller, asked: Asked) -> Result<Response,
     if prompt.filtered {
         return Err(errors::content_filter());
     }
-    let answer = Answer::new(plane, deployment, &prompt, prompt.answer(deployment.name, caller), &asked.echo());
-    if asked.store != Some(false) {
+    let (store, streamed) = (asked.store != Some(false), asked.stream == Some(true));
+    let answer = Answer {
+        id: format!("resp_{}", Uuid::new_v4().simple()),
+        item_id: format!("msg_{}", Uuid::new_v4().simple()),
+        created: plane.control.tokens.now(),
+        text: prompt.answer(deployment.name, caller),
+        input_tokens: prompt.tokens,
+        repeated: asked.repeated(deployment.name, store),
+    };
+    if store {
         plane.responses.keep(&answer.id, answer.completed());
     }
-    if asked.stream == Some(true) {
+    if streamed {
         Ok(stream::answer(answer.events(), plane.word_delay))
     } else {
         Ok(Json(answer.completed()).into_response())
+    }
+}
+
+fn missing(name: &str) -> Response {
+    errors::bad_request(&format!("Missing required parameter: '{name}'."), Some(name))
+}
+
+impl Asked {
+    fn deployment(&self) -> Result<Deployment, Response> {
+        let model = self.model.as_deref().ok_or_else(|| missing("model"))?;
+        let deployment = catalogue::deployment(model).ok_or_else(errors::deployment_not_found)?;
+        if deployment.model.kind == Kind::Chat {
+            Ok(deployment)
+        } else {
+            Err(errors::operation_not_supported("responses", deployment.model.name))
+        }
+    }
+
+    /// What every response repeats of its request.
+    fn repeated(self, deployment: &str, store: bool) -> Value {
+        json!({
+            "model": deployment,
+            "instructions": self.instructions,
+            "previous_response_id": self.previous_response_id,
+            "metadata": self.metadata.unwrap_or_else(|| json!({})),
+            "store": store,
+        })
+    }
+}
+
+impl Stored {
+    fn has(&self, id: &str) -> bool {
+        self.0.open().contains_key(id)
+    }
+
+    fn keep(&self, id: &str, response: Value) {
+        let mut responses = self.0.open();
+        if responses.len() == KEPT {
+            responses.clear();
+        }
+        responses.insert(id.to_owned(), response);
     }
 }
