@@ -1,6 +1,6 @@
 //! Whom outgoing connections trust: the system's authorities, and those of `upstream.ca_file`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -9,15 +9,19 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 
-/// The configuration of every outgoing TLS connection.
+/// TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up TLS; are the system's certificate authorities installed (ca-certificates)?")]
+pub struct TlsError(#[from] rustls::Error);
+
+/// The configuration of every outgoing TLS connection: the system's authorities and `extra` ones, TLS 1.2 and 1.3.
 ///
 /// # Errors
 ///
-/// If `ca_file` cannot be read or holds no certificate, or if there is no authority to trust at all.
-pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let extra = ca_file.map(certificates).transpose()?.unwrap_or_default();
+/// If there is no authority to trust, or an extra one is no certificate.
+pub fn client(extra: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots(extra, provider.clone())?;
+    let verifier = Verifier::new_with_extra_roots(extra.iter().cloned(), provider.clone())?;
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -26,25 +30,16 @@ pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
         .with_no_client_auth())
 }
 
-/// Nobody to trust.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// `upstream.ca_file` cannot be used.
-    #[error("`upstream.ca_file` = {}: {problem}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The TLS library cannot be set up.
-    #[error("cannot set up TLS; are the system's certificate authorities installed (ca-certificates)?")]
-    Setup(#[from] rustls::Error),
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |problem: String| TlsError::CaFile { path: path.to_owned(), problem };
+/// The certificates of a PEM file.
+///
+/// # Errors
+///
+/// Says what is wrong if the file cannot be read or holds none.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let found = found.map_err(|error| wrong(format!("cannot be read as PEM: {error}")))?;
-    if found.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(found) }
+    match found {
+        Err(error) => Err(format!("cannot be read as PEM: {error}")),
+        Ok(found) if found.is_empty() => Err("holds no certificate in PEM form".to_owned()),
+        Ok(found) => Ok(found),
+    }
 }

@@ -136,8 +136,8 @@ impl Failure {
     /// 2 for what the user said, 1 for what happened.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::DemoOption(_) | Self::Tls(crate::tls::TlsError::CaFile { .. }) => ExitCode::from(2),
-            Self::Tls(crate::tls::TlsError::Setup(_))
+            Self::Config(_) | Self::DemoOption(_) => ExitCode::from(2),
+            Self::Tls(_)
             | Self::Credential(_)
             | Self::Build(_)
             | Self::Listen { .. }

@@ -25,7 +25,7 @@ pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<()
 pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
-    let tls = tls::client(config.upstream.ca_file.as_deref())?;
+    let tls = tls::client(&config.upstream.authorities)?;
     let source = credential::source(config, tls.clone()).map_err(Failure::Credential)?;
     let app = App::new(config, &tls, source, clock, lifecycle.clone())?;
 

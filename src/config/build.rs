@@ -26,7 +26,7 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
         upstream: Upstream {
             scope: settings.upstream.scope.unwrap_or_else(|| Scope::of(default_scope)),
             endpoint,
-            ca_file: settings.upstream.ca_file,
+            authorities: settings.upstream.ca_file,
             connect_timeout: settings.upstream.connect_timeout,
             response_timeout: settings.upstream.response_timeout,
             idle_timeout: settings.upstream.idle_timeout,
@@ -71,7 +71,7 @@ fn plain(problem: &str, key: &str) -> String {
 fn unknown(layers: &Layers, key: &str, rest: &str) -> ConfigError {
     let name = rest.split('`').nth(1).unwrap_or_default();
     // Depending on how deep the error arose, the path ends in the unknown name or before it.
-    let named = key.rsplit('.').next() == Some(name);
+    let named = key.ends_with(name);
     let key = if named || name.is_empty() {
         key.to_owned()
     } else {

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use serde::Deserialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -67,8 +68,8 @@ pub struct Upstream {
     pub endpoint: Endpoint,
     /// `upstream.scope`, else by cloud and kind of endpoint.
     pub scope: Scope,
-    /// `upstream.ca_file`: PEM bundle trusted besides the system's roots.
-    pub ca_file: Option<PathBuf>,
+    /// `upstream.ca_file`, read: authorities trusted besides the system's.
+    pub authorities: Vec<CertificateDer<'static>>,
     /// `upstream.connect_timeout`: DNS, TCP and TLS together.
     pub connect_timeout: Duration,
     /// `upstream.response_timeout`: from the last byte of the request to the head of the response.
@@ -184,7 +185,7 @@ pub struct Telemetry {
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -192,9 +193,17 @@ pub enum LogFormat {
     Json,
 }
 
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        one_of(&text, &[("text", Self::Text), ("json", Self::Json)])
+    }
+}
+
 /// `credential.kind`, as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String")]
 pub(crate) enum CredentialKind {
     Auto,
     ManagedIdentity,
@@ -204,13 +213,46 @@ pub(crate) enum CredentialKind {
     ClientSecret,
 }
 
+impl TryFrom<String> for CredentialKind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        one_of(
+            &text,
+            &[
+                ("auto", Self::Auto),
+                ("managed-identity", Self::ManagedIdentity),
+                ("workload-identity", Self::WorkloadIdentity),
+                ("client-secret", Self::ClientSecret),
+                ("azure-cli", Self::AzureCli),
+                ("azure-developer-cli", Self::AzureDeveloperCli),
+            ],
+        )
+    }
+}
+
 /// `azure.cloud`: which of Azure's separate clouds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub(crate) enum Cloud {
     Public,
     UsGovernment,
     China,
+}
+
+impl TryFrom<String> for Cloud {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        one_of(&text, &[("public", Self::Public), ("usgovernment", Self::UsGovernment), ("china", Self::China)])
+    }
+}
+
+/// The choice that `text` names, or which names there are.
+fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+    found.ok_or_else(|| format!("expected one of {}", names()))
 }
 
 /// `telemetry.log_level`, read: a level for the proxy's own lines, or directives by module.
@@ -229,6 +271,12 @@ impl TryFrom<String> for LogLevel {
             Ok(LevelFilter::OFF) => Targets::new().with_default(LevelFilter::OFF),
             Ok(level) => {
                 Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("aoai_auth_proxy", level)
+            }
+            // The library takes a lone name for a module at its loudest; here it is a misspelt level.
+            Err(_)
+                if text.split(',').any(|part| !part.contains('=') && part.trim().parse::<LevelFilter>().is_err()) =>
+            {
+                return Err(expected());
             }
             Err(_) => text.parse().map_err(|_| expected())?,
         };

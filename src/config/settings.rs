@@ -1,15 +1,17 @@
 //! The configuration as it was written: every key that exists, by its name. Nothing is decided here.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::endpoint::{Endpoint, metadata_url, service_url};
 use super::{Cloud, CredentialKind, LogFormat, LogLevel, Scope, Segment};
+use crate::tls;
 
 /// All sections.
 #[derive(Debug, Deserialize)]
@@ -40,7 +42,8 @@ pub(super) struct Upstream {
     /// What the resource's token is asked for.
     pub(super) scope: Option<Scope>,
     /// PEM bundle trusted besides the system's roots.
-    pub(super) ca_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "certificates")]
+    pub(super) ca_file: Vec<CertificateDer<'static>>,
     /// DNS, TCP and TLS together.
     #[serde(deserialize_with = "duration")]
     pub(super) connect_timeout: Duration,
@@ -131,6 +134,10 @@ fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAd
         "must be a loopback address: whoever reaches the port speaks with the proxy's identity. To serve another container, \
          run the proxy as its sidecar (shared network namespace)",
     ))
+}
+
+fn certificates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CertificateDer<'static>>, D::Error> {
+    tls::certificates(Path::new(&text(deserializer)?)).map_err(de::Error::custom)
 }
 
 fn optional_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {

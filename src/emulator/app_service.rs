@@ -40,7 +40,7 @@ pub(super) async fn token(State(app): State<AppService>, request: Request) -> Re
         return failure(StatusCode::UNAUTHORIZED, "Unauthorized", "X-IDENTITY-HEADER is missing or wrong");
     }
     match IdentityQuery::parse(request.uri().query().unwrap_or_default(), &DIALECT) {
-        Ok(query) => granted(&app.control.tokens.from_managed_identity(&query.principal, &query.resource)),
+        Ok(query) => granted(&app.control.tokens.managed_identity(&query.principal, &query.resource)),
         Err(problem) => refused(&problem),
     }
 }

@@ -7,7 +7,8 @@
 //! | `POST /release` | | [`Control::release`] |
 //! | `POST /revoke` | `{"flush": false}` | [`Control::revoke_tokens`] |
 //! | `POST /role` | `{"data_plane": false, "management": true}`, either may be left out | [`Control::set_role`], [`Control::set_management_role`] |
-//! | `POST /settings` | `{"token_lifetime": 60, "metadata_cache": false, "evil_next_link": "https://evil.example"}`, each may be left out | [`Control::set_token_lifetime`] in seconds, [`Control::set_metadata_cache`], [`Control::set_evil_next_link`] (`null`: no longer) |
+//! | `POST /tokens` | `{"lifetime": 60, "metadata_cache": false}`, either may be left out | [`Control::set_token_lifetime`] in seconds, [`Control::set_metadata_cache`] |
+//! | `POST /next-link` | `{"evil": "https://evil.example"}`, or `null` | [`Control::set_evil_next_link`] |
 //! | `GET /requests` | | the requests that came, oldest first; `authorization` is masked |
 //! | `DELETE /requests` | | [`Control::clear_requests`] |
 //! | `GET /state` | | [`State`](super::State) |
@@ -38,7 +39,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::control::Control;
@@ -51,7 +52,8 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/release", post(release))
         .route("/revoke", post(revoke))
         .route("/role", post(role))
-        .route("/settings", post(settings))
+        .route("/tokens", post(tokens))
+        .route("/next-link", post(next_link))
         .route("/requests", get(requests).delete(clear_requests))
         .route("/state", get(state))
         .route("/healthz", get(healthz))
@@ -75,15 +77,19 @@ struct Role {
     management: Option<bool>,
 }
 
-/// The body of `POST /settings`.
+/// The body of `POST /tokens`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
-    token_lifetime: Option<u64>,
+struct Tokens {
+    lifetime: Option<u64>,
     metadata_cache: Option<bool>,
-    /// `None`: not mentioned; `Some(None)`: `null`.
-    #[serde(default, deserialize_with = "mentioned")]
-    evil_next_link: Option<Option<String>>,
+}
+
+/// The body of `POST /next-link`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NextLink {
+    evil: Option<String>,
 }
 
 type Answer = Result<StatusCode, Complaint>;
@@ -137,17 +143,20 @@ async fn role(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn settings(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
-    let settings: Settings = read(&body)?;
-    if let Some(seconds) = settings.token_lifetime {
+async fn tokens(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
+    let tokens: Tokens = read(&body)?;
+    if let Some(seconds) = tokens.lifetime {
         control.set_token_lifetime(Duration::from_secs(seconds));
     }
-    if let Some(on) = settings.metadata_cache {
+    if let Some(on) = tokens.metadata_cache {
         control.set_metadata_cache(on);
     }
-    if let Some(origin) = settings.evil_next_link {
-        control.set_evil_next_link(origin);
-    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn next_link(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
+    let NextLink { evil } = read(&body)?;
+    control.set_evil_next_link(evil);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -170,9 +179,4 @@ async fn healthz() -> Json<Value> {
 
 fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Complaint> {
     serde_json::from_slice(body).map_err(|error| Complaint(error.to_string()))
-}
-
-#[expect(clippy::option_option, reason = "`null` and not being mentioned are different wishes")]
-fn mentioned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }

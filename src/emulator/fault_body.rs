@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::openai::errors;
+use super::openai::refusal::{Refusal, failure};
 use super::route::Route;
 
 /// The body that usually comes with `status` on `route`.
@@ -56,24 +56,24 @@ fn management(status: StatusCode) -> Value {
 
 fn data_plane(status: StatusCode) -> Value {
     match status {
-        StatusCode::UNAUTHORIZED => errors::stale_token_body(),
-        StatusCode::FORBIDDEN => errors::body("403", "Access denied due to Virtual Network/Firewall rules."),
-        StatusCode::NOT_FOUND => errors::deployment_not_found_body(),
-        StatusCode::TOO_MANY_REQUESTS => errors::body(
+        StatusCode::UNAUTHORIZED => Refusal::StaleToken.body(),
+        StatusCode::FORBIDDEN => failure("403", "Access denied due to Virtual Network/Firewall rules."),
+        StatusCode::NOT_FOUND => Refusal::DeploymentNotFound.body(),
+        StatusCode::TOO_MANY_REQUESTS => failure(
             "429",
             "Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded token rate limit \
              of your current OpenAI S0 pricing tier. Please retry after 1 second. Please go here: \
              https://aka.ms/oai/quotaincrease if you would like to further increase the default rate limit.",
         ),
-        StatusCode::INTERNAL_SERVER_ERROR => errors::body(
+        StatusCode::INTERNAL_SERVER_ERROR => failure(
             "500",
             "The server had an error processing your request. Sorry about that! You can retry your request.",
         ),
-        StatusCode::SERVICE_UNAVAILABLE => errors::body(
+        StatusCode::SERVICE_UNAVAILABLE => failure(
             "ServiceUnavailable",
             "The server is currently overloaded with other requests. Sorry about that! You can retry your request.",
         ),
-        other => errors::body(other.as_str(), text(other)),
+        other => failure(other.as_str(), text(other)),
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn token(State(control): State<Arc<Control>>, request: Request)
     }
     match IdentityQuery::parse(request.uri().query().unwrap_or_default(), &DIALECT) {
         Ok(query) => {
-            let issued = control.tokens.from_managed_identity(&query.principal, &query.resource);
+            let issued = control.tokens.managed_identity(&query.principal, &query.resource);
             granted(&issued, control.tokens.now())
         }
         Err(problem) => refused(&problem),

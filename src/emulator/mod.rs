@@ -221,7 +221,7 @@ impl Emulator {
     /// HTTP.
     #[must_use]
     pub fn access_token(&self, principal: &world::Principal, resource: &str) -> String {
-        self.control.tokens.from_entra(principal, resource).token
+        self.control.tokens.entra(principal, resource).token
     }
 
     /// The tenant that every token names.

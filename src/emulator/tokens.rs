@@ -65,7 +65,7 @@ pub(super) struct Issued {
 
 /// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Flaw {
     /// It is no token, or not one of ours.
     Invalid,
     /// It is for another resource.
@@ -103,13 +103,13 @@ impl Tokens {
     }
 
     /// A token from Entra's token endpoint.
-    pub(super) fn from_entra(&self, principal: &Principal, resource: &str) -> Issued {
+    pub(super) fn entra(&self, principal: &Principal, resource: &str) -> Issued {
         let lifetime = (*self.lifetime.open()).min(ENTRA_LIFETIME);
         self.issue(principal, resource, lifetime)
     }
 
     /// A token from managed identity: the one it keeps, unless that is near its end.
-    pub(super) fn from_managed_identity(&self, principal: &Principal, resource: &str) -> Issued {
+    pub(super) fn managed_identity(&self, principal: &Principal, resource: &str) -> Issued {
         let lifetime = *self.lifetime.open();
         let mut kept = self.kept.open();
         let slot = (principal.client_id, resource.to_owned());
@@ -126,19 +126,19 @@ impl Tokens {
     }
 
     /// What `token` says, if it is good for one of `audiences` now.
-    pub(super) fn judge(&self, token: &str, audiences: &[&str]) -> Result<Claims, Refusal> {
-        let claims: Claims = self.key.open(token).ok_or(Refusal::Invalid)?;
+    pub(super) fn judge(&self, token: &str, audiences: &[&str]) -> Result<Claims, Flaw> {
+        let claims: Claims = self.key.open(token).ok_or(Flaw::Invalid)?;
         let now = self.now();
         if claims.tid != TENANT_ID {
-            Err(Refusal::Tenant)
+            Err(Flaw::Tenant)
         } else if !audiences.contains(&claims.aud.trim_end_matches('/')) {
-            Err(Refusal::Audience)
+            Err(Flaw::Audience)
         } else if claims.nbf > now {
-            Err(Refusal::Early)
+            Err(Flaw::Early)
         } else if claims.exp <= now {
-            Err(Refusal::Expired)
+            Err(Flaw::Expired)
         } else if !self.live.open().contains(&claims.uti) {
-            Err(Refusal::Revoked)
+            Err(Flaw::Revoked)
         } else {
             Ok(claims)
         }
@@ -158,16 +158,16 @@ impl Tokens {
     }
 
     /// Checks a client assertion against the federated credential.
-    pub(super) fn judge_federated(&self, assertion: &str) -> Result<(), FederatedRefusal> {
-        let claims: FederatedClaims = self.key.open(assertion).ok_or(FederatedRefusal::Malformed)?;
+    pub(super) fn judge_federated(&self, assertion: &str) -> Result<(), FederatedFlaw> {
+        let claims: FederatedClaims = self.key.open(assertion).ok_or(FederatedFlaw::Malformed)?;
         if claims.iss != FEDERATED_ISSUER {
-            Err(FederatedRefusal::Issuer(claims.iss))
+            Err(FederatedFlaw::Issuer(claims.iss))
         } else if claims.sub != FEDERATED_SUBJECT {
-            Err(FederatedRefusal::Subject(claims.sub))
+            Err(FederatedFlaw::Subject(claims.sub))
         } else if claims.aud != FEDERATED_AUDIENCE {
-            Err(FederatedRefusal::Audience(claims.aud))
+            Err(FederatedFlaw::Audience(claims.aud))
         } else if claims.exp <= self.now() || claims.nbf > self.now() {
-            Err(FederatedRefusal::Expired)
+            Err(FederatedFlaw::Expired)
         } else {
             Ok(())
         }
@@ -207,13 +207,13 @@ impl Tokens {
 
     fn issue(&self, principal: &Principal, resource: &str, lifetime: Duration) -> Issued {
         let now = self.now();
-        let issued = now.saturating_sub(BACKDATED.as_secs());
+        let begins = now.saturating_sub(BACKDATED.as_secs());
         let issuer = format!("https://sts.windows.net/{TENANT_ID}/");
         let claims = Claims {
             aud: resource.to_owned(),
             iss: issuer.clone(),
-            iat: issued,
-            nbf: issued,
+            iat: begins,
+            nbf: begins,
             exp: now + lifetime.as_secs(),
             appid: principal.client_id.to_owned(),
             appidacr: if principal.resource_id.is_some() { "2" } else { "1" }.to_owned(),
@@ -241,7 +241,7 @@ impl Issued {
 
 /// Why a client assertion does not match the federated credential.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum FederatedRefusal {
+pub(super) enum FederatedFlaw {
     /// It is no token that the issuer signed.
     Malformed,
     /// It is of this other issuer.
@@ -276,28 +276,28 @@ mod tests {
     #[test]
     fn a_token_is_good_for_its_audience_alone() {
         let (tokens, _) = tokens();
-        let issued = tokens.from_entra(&SERVICE_PRINCIPAL, "https://ai.azure.com/");
+        let issued = tokens.entra(&SERVICE_PRINCIPAL, "https://ai.azure.com/");
         assert_eq!(tokens.judge(&issued.token, &OPENAI_AUDIENCES), Ok(issued.claims));
-        assert_eq!(tokens.judge(&issued.token, &MANAGEMENT_AUDIENCES), Err(Refusal::Audience));
-        assert_eq!(tokens.judge("no.token.this", &OPENAI_AUDIENCES), Err(Refusal::Invalid));
+        assert_eq!(tokens.judge(&issued.token, &MANAGEMENT_AUDIENCES), Err(Flaw::Audience));
+        assert_eq!(tokens.judge("no.token.this", &OPENAI_AUDIENCES), Err(Flaw::Invalid));
     }
 
     #[test]
     fn a_token_expires_by_the_clock() {
         let (tokens, clock) = tokens();
-        let issued = tokens.from_entra(&SERVICE_PRINCIPAL, OPENAI_AUDIENCES[0]);
-        clock.advance(ENTRA_LIFETIME - Duration::from_secs(1));
+        let issued = tokens.entra(&SERVICE_PRINCIPAL, OPENAI_AUDIENCES[0]);
+        clock.advance(Duration::from_secs(3598));
         assert!(tokens.judge(&issued.token, &OPENAI_AUDIENCES).is_ok());
         clock.advance(Duration::from_secs(1));
-        assert_eq!(tokens.judge(&issued.token, &OPENAI_AUDIENCES), Err(Refusal::Expired));
+        assert_eq!(tokens.judge(&issued.token, &OPENAI_AUDIENCES), Err(Flaw::Expired));
     }
 
     #[test]
     fn managed_identity_keeps_a_token_until_near_its_end() {
         let (tokens, clock) = tokens();
-        let ask = || tokens.from_managed_identity(&SYSTEM_ASSIGNED, OPENAI_AUDIENCES[0]).token;
+        let ask = || tokens.managed_identity(&SYSTEM_ASSIGNED, OPENAI_AUDIENCES[0]).token;
         let first = ask();
-        clock.advance(DAY - NEAR_EXPIRY - Duration::from_secs(1));
+        clock.advance(Duration::from_secs(86_400 - 300 - 1));
         assert_eq!(ask(), first);
         clock.advance(Duration::from_secs(1));
         assert_ne!(ask(), first);
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn managed_identity_can_be_told_to_keep_nothing() {
         let (tokens, _) = tokens();
-        let ask = || tokens.from_managed_identity(&SYSTEM_ASSIGNED, OPENAI_AUDIENCES[0]).token;
+        let ask = || tokens.managed_identity(&SYSTEM_ASSIGNED, OPENAI_AUDIENCES[0]).token;
         let first = ask();
         tokens.forget();
         let second = ask();
@@ -318,11 +318,11 @@ mod tests {
     #[test]
     fn a_revoked_token_is_still_handed_out_and_no_longer_good() {
         let (tokens, _) = tokens();
-        let ask = || tokens.from_managed_identity(&SYSTEM_ASSIGNED, OPENAI_AUDIENCES[0]).token;
+        let ask = || tokens.managed_identity(&SYSTEM_ASSIGNED, OPENAI_AUDIENCES[0]).token;
         let first = ask();
         tokens.revoke();
         assert_eq!(ask(), first);
-        assert_eq!(tokens.judge(&first, &OPENAI_AUDIENCES), Err(Refusal::Revoked));
+        assert_eq!(tokens.judge(&first, &OPENAI_AUDIENCES), Err(Flaw::Revoked));
     }
 
     #[test]
@@ -331,8 +331,8 @@ mod tests {
         let token = tokens.federated(FEDERATED_SUBJECT);
         assert_eq!(tokens.judge_federated(&token), Ok(()));
         let other = tokens.federated("system:serviceaccount:default:other");
-        assert!(matches!(tokens.judge_federated(&other), Err(FederatedRefusal::Subject(_))));
+        assert!(matches!(tokens.judge_federated(&other), Err(FederatedFlaw::Subject(_))));
         clock.advance(FEDERATED_LIFETIME);
-        assert_eq!(tokens.judge_federated(&token), Err(FederatedRefusal::Expired));
+        assert_eq!(tokens.judge_federated(&token), Err(FederatedFlaw::Expired));
     }
 }

@@ -187,7 +187,10 @@ async fn it_serves_from_a_file_and_stops_in_order() {
         azure.imds()
     );
     std::fs::write(file.path(), toml).unwrap();
-    let running = Running::start(program().arg("serve").arg("--config").arg(file.path())).await;
+    let running = Running::start(
+        program().arg("serve").arg("--config").arg(file.path()).env("AZURE_POD_IDENTITY_AUTHORITY_HOST", azure.imds()),
+    )
+    .await;
     assert_eq!(running.get("/v1/models").await.status(), 200);
     assert_eq!(running.get("/readyz").await.status(), 200);
     let (code, log) = running.stop().await;
@@ -211,8 +214,8 @@ async fn nothing_secret_is_logged_even_at_trace() {
     command.args([
         "--log-level",
         "trace,hyper=trace,h2=trace,rustls=trace,reqwest=trace",
-        "--credential",
-        "client-secret",
+        "--set",
+        "credential.kind=client-secret",
     ]);
     command
         .args(["--tenant-id", world::TENANT_ID, "--client-id", world::SERVICE_PRINCIPAL.client_id])
@@ -262,7 +265,8 @@ async fn az_and_azd_are_run_once_for_many_requests() {
     let path = format!("{}:/usr/bin:/bin", tools.path().display());
     for kind in ["azure-cli", "azure-developer-cli"] {
         std::fs::write(&runs, "").unwrap();
-        let running = Running::start(serve(&azure).env("PATH", &path).args(["--credential", kind])).await;
+        let running =
+            Running::start(serve(&azure).env("PATH", &path).args(["--set", &format!("credential.kind={kind}")])).await;
         for _ in 0..5 {
             let response = running.get("/v1/models").await;
             assert_eq!(response.status(), 200, "{kind}: {}", response.text().await.unwrap());
@@ -282,7 +286,7 @@ async fn az_that_is_not_signed_in_says_what_to_type() {
         "#!/bin/sh\necho \"ERROR: Please run 'az login' to setup account.\" >&2\nexit 1\n",
     );
     let path = format!("{}:/usr/bin:/bin", tools.path().display());
-    let running = Running::start(serve(&azure).env("PATH", path).args(["--credential", "azure-cli"])).await;
+    let running = Running::start(serve(&azure).env("PATH", path).args(["--set", "credential.kind=azure-cli"])).await;
     let response = running.get("/v1/models").await;
     assert_eq!(response.status(), 503);
     assert!(response.text().await.unwrap().contains("Please run 'az login'"));

@@ -158,7 +158,7 @@ async fn callers_may_speak_http2_without_tls() {
     let (azure, clock) = azure(true).await;
     let proxy = proxy(&demo_settings(&azure), &clock).await;
     let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(aoai_auth_proxy::tls::client(None).unwrap())
+        .tls_backend_preconfigured(aoai_auth_proxy::tls::client(&[]).unwrap())
         .no_proxy()
         .http2_prior_knowledge()
         .build()

@@ -18,7 +18,7 @@ async fn an_event_reaches_the_caller_while_the_resource_still_writes() {
         let world = World::over(http2, &[], |_| ()).await;
         world.fault(Route::Chat, Action::Hold { after_events: 2 }, Some(1));
         let mut response = world.chat_stream().await;
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
         let first = within(response.chunk()).await.unwrap().expect("an event");
         assert!(first.starts_with(b"data: {"));
         let state = within(world.azure.control().until(|state| state.streams_held == 1)).await;

@@ -129,7 +129,7 @@ pub(crate) fn config(settings: &[String]) -> Config {
 
 pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Proxy {
     let config = config(settings);
-    let tls = tls::client(config.upstream.ca_file.as_deref()).expect("TLS");
+    let tls = tls::client(&config.upstream.authorities).expect("TLS");
     let source = credential::source(&config, tls.clone()).expect("a credential");
     let lifecycle = Lifecycle::new();
     let app = App::new(&config, &tls, source, clock.clone(), lifecycle.clone()).expect("an app");
@@ -142,7 +142,7 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
 
 pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client(None).expect("TLS"))
+        .tls_backend_preconfigured(tls::client(&[]).expect("TLS"))
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .build()

@@ -86,7 +86,7 @@ impl Entra {
         let client_id = required(form, "client_id")?;
         let resource = resource(required(form, "scope")?)?;
         let principal = self.authenticate(client_id, form)?;
-        let issued = self.control.tokens.from_entra(&principal, resource);
+        let issued = self.control.tokens.entra(&principal, resource);
         let expires_in = issued.expires_in(self.control.tokens.now());
         Ok(json!({
             "token_type": "Bearer",

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::emulator::tokens::FederatedRefusal;
+use crate::emulator::tokens::FederatedFlaw;
 use crate::emulator::world::{SERVICE_PRINCIPAL, TENANT_ID};
 
 /// What is wrong with a token request.
@@ -32,12 +32,12 @@ pub(super) enum Refusal {
     /// The application trusts no federated tokens at all.
     NoFederatedCredential,
     /// The assertion does not match the federated credential.
-    Federated(FederatedRefusal),
+    Federated(FederatedFlaw),
 }
 
-impl From<FederatedRefusal> for Refusal {
-    fn from(refusal: FederatedRefusal) -> Self {
-        Self::Federated(refusal)
+impl From<FederatedFlaw> for Refusal {
+    fn from(flaw: FederatedFlaw) -> Self {
+        Self::Federated(flaw)
     }
 }
 
@@ -95,11 +95,11 @@ impl Refusal {
             Self::WrongSecret(_) => 7_000_215,
             Self::AssertionType => 7_000_218,
             Self::NoFederatedCredential => 70_021,
-            Self::Federated(FederatedRefusal::Malformed) => 50_027,
-            Self::Federated(FederatedRefusal::Issuer(_)) => 700_211,
-            Self::Federated(FederatedRefusal::Subject(_)) => 700_213,
-            Self::Federated(FederatedRefusal::Audience(_)) => 700_212,
-            Self::Federated(FederatedRefusal::Expired) => 700_024,
+            Self::Federated(FederatedFlaw::Malformed) => 50_027,
+            Self::Federated(FederatedFlaw::Issuer(_)) => 700_211,
+            Self::Federated(FederatedFlaw::Subject(_)) => 700_213,
+            Self::Federated(FederatedFlaw::Audience(_)) => 700_212,
+            Self::Federated(FederatedFlaw::Expired) => 700_024,
         }
     }
 
@@ -149,13 +149,13 @@ impl Refusal {
                  '{}' has no federated identity credential.",
                 SERVICE_PRINCIPAL.client_id
             ),
-            Self::Federated(FederatedRefusal::Malformed) => {
+            Self::Federated(FederatedFlaw::Malformed) => {
                 "JWT token is invalid or malformed, or its signature cannot be verified.".to_owned()
             }
-            Self::Federated(FederatedRefusal::Issuer(issuer)) => no_match("issuer", issuer),
-            Self::Federated(FederatedRefusal::Subject(subject)) => no_match("subject", subject),
-            Self::Federated(FederatedRefusal::Audience(audience)) => no_match("audience", audience),
-            Self::Federated(FederatedRefusal::Expired) => {
+            Self::Federated(FederatedFlaw::Issuer(issuer)) => no_match("issuer", issuer),
+            Self::Federated(FederatedFlaw::Subject(subject)) => no_match("subject", subject),
+            Self::Federated(FederatedFlaw::Audience(audience)) => no_match("audience", audience),
+            Self::Federated(FederatedFlaw::Expired) => {
                 "Client assertion is not within its valid time range. Review the documentation at \
                  https://learn.microsoft.com/entra/identity-platform/certificate-credentials ."
                     .to_owned()
@@ -172,6 +172,7 @@ fn timestamp(now: u64) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 

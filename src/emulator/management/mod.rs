@@ -1,8 +1,8 @@
 //! Azure Resource Manager, as far as it tells about models: those of a region, accounts, and their deployments.
 
-mod errors;
 mod listings;
 mod page;
+mod refusal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{HeaderValue, Uri};
@@ -18,6 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use self::page::page;
+use self::refusal::Refusal;
 use super::control::Control;
 use super::gate::{Gate, gate};
 use super::openai::authorize::bearer;
@@ -59,7 +60,7 @@ pub(super) fn router(control: Arc<Control>, origin: String, openai: String) -> R
         .route(&format!("{group}/accounts"), get(accounts_of_group))
         .route(&format!("{group}/accounts/{{account}}"), get(account))
         .route(&format!("{group}/accounts/{{account}}/deployments"), get(deployments))
-        .fallback(|uri: Uri| async move { errors::no_route(uri.path()) })
+        .fallback(|uri: Uri| async move { Refusal::NoSuchType(uri.path().to_owned()) })
         .with_state(arm)
         // Whom ARM does not know it tells nothing, not even which versions there are.
         .layer(from_fn(check_api_version))
@@ -68,30 +69,28 @@ pub(super) fn router(control: Arc<Control>, origin: String, openai: String) -> R
         .layer(from_fn_with_state(Gate { server: Server::Management, control }, gate))
 }
 
-async fn authorize(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
-    let Some(token) = bearer(request.headers()) else { return errors::no_token() };
-    let claims = match control.tokens.judge(token, &MANAGEMENT_AUDIENCES) {
-        Ok(claims) => claims,
-        Err(refusal) => return errors::bad_token(refusal),
-    };
+async fn authorize(State(control): State<Arc<Control>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let token = bearer(request.headers()).ok_or(Refusal::NoToken)?;
+    let claims = control.tokens.judge(token, &MANAGEMENT_AUDIENCES).map_err(Refusal::BadToken)?;
     let path = request.uri().path();
     if !control.has_management_role() {
-        return errors::authorization_failed(&claims.appid, &claims.oid, path);
+        let path = path.to_owned();
+        return Err(Refusal::AuthorizationFailed { client_id: claims.appid, object_id: claims.oid, path });
     }
     match path.split('/').nth(2) {
         Some(subscription) if !subscription.eq_ignore_ascii_case(SUBSCRIPTION_ID) => {
-            errors::subscription_not_found(subscription)
+            Err(Refusal::SubscriptionNotFound(subscription.to_owned()))
         }
-        _ => next.run(request).await,
+        _ => Ok(next.run(request).await),
     }
 }
 
-async fn check_api_version(Query(parameters): Parameters, request: Request, next: Next) -> Response {
+async fn check_api_version(Query(parameters): Parameters, request: Request, next: Next) -> Result<Response, Refusal> {
     let version = parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case("api-version"));
-    match version.map(|(_, version)| version.as_str()) {
-        None | Some("") => errors::missing_api_version(),
-        Some(version) if API_VERSIONS.contains(&version) => next.run(request).await,
-        Some(version) => errors::no_provider(LOCATION, version, &API_VERSIONS),
+    match version.map(|(_, version)| version) {
+        None => Err(Refusal::MissingApiVersion),
+        Some(version) if API_VERSIONS.contains(&version.as_str()) => Ok(next.run(request).await),
+        Some(version) => Err(Refusal::NoProvider { location: LOCATION.to_owned(), version: version.clone() }),
     }
 }
 
@@ -116,16 +115,16 @@ async fn models(
     Path((_, location)): Path<(String, String)>,
     uri: Uri,
     Query(parameters): Parameters,
-) -> Response {
+) -> Result<Json<Value>, Refusal> {
     if location.replace(' ', "").eq_ignore_ascii_case(LOCATION) {
         arm.list(&uri, &parameters, listings::models())
     } else {
-        let version = parameters.get("api-version").map_or("", String::as_str);
-        errors::no_provider(&location, version, &API_VERSIONS)
+        let version = parameters.get("api-version").cloned().unwrap_or_default();
+        Err(Refusal::NoProvider { location, version })
     }
 }
 
-async fn accounts(State(arm): State<Arm>, uri: Uri, Query(parameters): Parameters) -> Response {
+async fn accounts(State(arm): State<Arm>, uri: Uri, Query(parameters): Parameters) -> Result<Json<Value>, Refusal> {
     arm.list(&uri, &parameters, vec![listings::account(&arm.openai)])
 }
 
@@ -134,19 +133,17 @@ async fn accounts_of_group(
     Path((_, group)): Path<(String, String)>,
     uri: Uri,
     Query(parameters): Parameters,
-) -> Response {
-    if group.eq_ignore_ascii_case(RESOURCE_GROUP) {
-        arm.list(&uri, &parameters, vec![listings::account(&arm.openai)])
-    } else {
-        errors::group_not_found(&group)
-    }
+) -> Result<Json<Value>, Refusal> {
+    find_group(&group)?;
+    arm.list(&uri, &parameters, vec![listings::account(&arm.openai)])
 }
 
-async fn account(State(arm): State<Arm>, Path((_, group, account)): Path<(String, String, String)>) -> Response {
-    match find_account(&group, &account) {
-        Ok(()) => Json(listings::account(&arm.openai)).into_response(),
-        Err(refusal) => refusal,
-    }
+async fn account(
+    State(arm): State<Arm>,
+    Path((_, group, account)): Path<(String, String, String)>,
+) -> Result<Json<Value>, Refusal> {
+    find_account(group, account)?;
+    Ok(Json(listings::account(&arm.openai)))
 }
 
 async fn deployments(
@@ -154,29 +151,30 @@ async fn deployments(
     Path((_, group, account)): Path<(String, String, String)>,
     uri: Uri,
     Query(parameters): Parameters,
-) -> Response {
-    match find_account(&group, &account) {
-        Ok(()) => arm.list(&uri, &parameters, listings::deployments()),
-        Err(refusal) => refusal,
-    }
+) -> Result<Json<Value>, Refusal> {
+    find_account(group, account)?;
+    arm.list(&uri, &parameters, listings::deployments())
 }
 
-fn find_account(group: &str, account: &str) -> Result<(), Response> {
-    if !group.eq_ignore_ascii_case(RESOURCE_GROUP) {
-        Err(errors::group_not_found(group))
-    } else if !account.eq_ignore_ascii_case(ACCOUNT) {
-        Err(errors::account_not_found(group, account))
-    } else {
-        Ok(())
-    }
+fn find_group(group: &str) -> Result<(), Refusal> {
+    let found = group.eq_ignore_ascii_case(RESOURCE_GROUP);
+    if found { Ok(()) } else { Err(Refusal::GroupNotFound(group.to_owned())) }
+}
+
+fn find_account(group: String, account: String) -> Result<(), Refusal> {
+    find_group(&group)?;
+    let found = account.eq_ignore_ascii_case(ACCOUNT);
+    if found { Ok(()) } else { Err(Refusal::AccountNotFound { group, account }) }
 }
 
 impl Arm {
-    fn list(&self, uri: &Uri, parameters: &HashMap<String, String>, entries: Vec<Value>) -> Response {
+    fn list(
+        &self,
+        uri: &Uri,
+        parameters: &HashMap<String, String>,
+        entries: Vec<Value>,
+    ) -> Result<Json<Value>, Refusal> {
         let origin = self.control.evil_next_link().unwrap_or_else(|| self.origin.to_string());
-        match page(&origin, uri.path(), parameters, entries) {
-            Some(page) => Json(page).into_response(),
-            None => errors::bad_skip_token(),
-        }
+        page(&origin, uri.path(), parameters, entries).map(Json).ok_or(Refusal::SkipToken)
     }
 }

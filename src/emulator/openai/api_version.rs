@@ -2,9 +2,9 @@
 
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
-use super::errors;
+use super::refusal::Refusal;
 
 /// What the v1 interface accepts.
 const V1_VERSIONS: [&str; 3] = ["v1", "preview", "latest"];
@@ -14,10 +14,10 @@ pub(super) async fn check(request: Request, next: Next) -> Response {
     let version = api_version(request.uri().query().unwrap_or_default());
     let older_interface = request.uri().path().starts_with("/openai/deployments/");
     match version {
-        Some(version) if older_interface && !is_date(&version) => errors::resource_not_found(),
-        None if older_interface => errors::resource_not_found(),
+        Some(version) if older_interface && !is_date(&version) => Refusal::ResourceNotFound.into_response(),
+        None if older_interface => Refusal::ResourceNotFound.into_response(),
         Some(version) if !older_interface && !V1_VERSIONS.contains(&version.as_str()) => {
-            errors::bad_request_with_code("API version not supported", None, "BadRequest")
+            Refusal::ApiVersion.into_response()
         }
         _ => next.run(request).await,
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method};
 
-use super::errors;
+use super::refusal::Refusal;
 use crate::emulator::control::Control;
 use crate::emulator::route::{Route, Server};
 use crate::emulator::world::OPENAI_AUDIENCES;
@@ -24,20 +24,26 @@ pub(super) struct Caller {
 
 /// The middleware.
 pub(super) async fn authorize(State(control): State<Arc<Control>>, mut request: Request, next: Next) -> Response {
-    let Some(token) = bearer(request.headers()) else { return errors::stale_token() };
-    let claims = match control.tokens.judge(token, &OPENAI_AUDIENCES) {
-        Ok(claims) => claims,
-        Err(refusal) => {
-            tracing::debug!(?refusal, "emulator refuses an access token");
-            return errors::stale_token();
+    match admit(&control, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
         }
-    };
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn admit(control: &Control, request: &Request) -> Result<Caller, Refusal> {
+    let token = bearer(request.headers()).ok_or(Refusal::StaleToken)?;
+    let claims = control.tokens.judge(token, &OPENAI_AUDIENCES).map_err(|flaw| {
+        tracing::debug!(?flaw, "emulator refuses an access token");
+        Refusal::StaleToken
+    })?;
     if !control.has_role() {
         let (action, operation) = data_action(request.method(), request.uri().path());
-        return errors::permission_denied(&claims.oid, action, &operation);
+        return Err(Refusal::PermissionDenied { object_id: claims.oid, action, operation });
     }
-    request.extensions_mut().insert(Caller { object_id: claims.oid, audience: claims.aud });
-    next.run(request).await
+    Ok(Caller { object_id: claims.oid, audience: claims.aud })
 }
 
 /// The token of the `Authorization` field.

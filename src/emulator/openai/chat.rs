@@ -9,11 +9,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::DataPlane;
 use super::authorize::Caller;
 use super::prompt::{Message, Prompt, words};
+use super::refusal::Refusal;
 use super::sent::Sent;
 use super::stream::{self, Event};
-use super::{DataPlane, errors};
 use crate::emulator::catalogue::{self, Deployment, Kind};
 
 /// What the client asks for; what the emulator does not need is ignored.
@@ -38,11 +39,9 @@ pub(super) async fn create(
     State(plane): State<Arc<DataPlane>>,
     Extension(caller): Extension<Caller>,
     Sent(asked): Sent<Asked>,
-) -> Response {
-    match asked.model.clone() {
-        Some(model) => complete(&plane, &caller, &model, asked),
-        None => errors::bad_request("Missing required parameter: 'model'.", Some("model")),
-    }
+) -> Result<Response, Refusal> {
+    let model = asked.model.clone().ok_or(Refusal::Missing("model"))?;
+    complete(&plane, &caller, &model, asked)
 }
 
 /// `POST /openai/deployments/{deployment}/chat/completions`: the path names the deployment.
@@ -51,28 +50,27 @@ pub(super) async fn create_on_deployment(
     Extension(caller): Extension<Caller>,
     Path(deployment): Path<String>,
     Sent(asked): Sent<Asked>,
-) -> Response {
+) -> Result<Response, Refusal> {
     complete(&plane, &caller, &deployment, asked)
 }
 
-fn complete(plane: &DataPlane, caller: &Caller, deployment: &str, asked: Asked) -> Response {
-    let Some(deployment) = catalogue::deployment(deployment) else { return errors::deployment_not_found() };
+fn complete(plane: &DataPlane, caller: &Caller, deployment: &str, asked: Asked) -> Result<Response, Refusal> {
+    let deployment = catalogue::deployment(deployment).ok_or(Refusal::DeploymentNotFound)?;
     if deployment.model.kind != Kind::Chat {
-        return errors::operation_not_supported("chatCompletion", deployment.model.name);
+        let model = deployment.model.name;
+        return Err(Refusal::OperationNotSupported { operation: "chatCompletion", model });
     }
-    let Some(messages) = asked.messages.filter(|messages| !messages.is_empty()) else {
-        return errors::bad_request("Missing required parameter: 'messages'.", Some("messages"));
-    };
+    let messages = asked.messages.filter(|messages| !messages.is_empty()).ok_or(Refusal::Missing("messages"))?;
     let prompt = Prompt::of(&messages);
     if prompt.filtered {
-        return errors::content_filter();
+        return Err(Refusal::ContentFilter);
     }
     let completion = Completion::new(plane, caller, deployment, &prompt);
     if asked.stream == Some(true) {
         let with_usage = asked.stream_options.and_then(|options| options.include_usage) == Some(true);
-        stream::answer(completion.events(with_usage), plane.word_delay)
+        Ok(stream::answer(completion.events(with_usage), plane.word_delay))
     } else {
-        Json(completion.whole()).into_response()
+        Ok(Json(completion.whole()).into_response())
     }
 }
 

@@ -2,11 +2,11 @@
 
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONNECTION, TE, UPGRADE};
 
-use super::errors;
+use super::refusal::Refusal;
 
 /// How many fields of its own a client may send to Azure OpenAI.
 const MOST_CUSTOM_FIELDS: usize = 10;
@@ -55,11 +55,11 @@ const STANDARD: [&str; 24] = [
 pub(super) async fn check(request: Request, next: Next) -> Response {
     if let Some(violation) = violation(request.headers()) {
         tracing::warn!(violation, "the proxy in front of the emulator broke its contract");
-        return errors::violation(&violation);
+        return Refusal::ProxyViolation(violation).into_response();
     }
-    let custom = custom_fields(request.headers());
-    if custom > MOST_CUSTOM_FIELDS {
-        return errors::too_many_fields(custom, MOST_CUSTOM_FIELDS);
+    let count = custom_fields(request.headers());
+    if count > MOST_CUSTOM_FIELDS {
+        return Refusal::TooManyFields { count, most: MOST_CUSTOM_FIELDS }.into_response();
     }
     next.run(request).await
 }

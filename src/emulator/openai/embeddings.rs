@@ -2,12 +2,11 @@
 
 use axum::Json;
 use axum::extract::Path;
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::errors;
 use super::prompt::tokens;
+use super::refusal::Refusal;
 use super::sent::Sent;
 use super::vectors::{as_base64, unit_vector};
 use crate::emulator::catalogue::{self, Deployment, Kind};
@@ -49,24 +48,26 @@ struct Item {
 }
 
 /// `POST /openai/v1/embeddings`: the body names the deployment.
-pub(super) async fn create(Sent(asked): Sent<Asked>) -> Response {
-    match asked.model.clone() {
-        Some(model) => embed(&model, asked).unwrap_or_else(|refusal| refusal),
-        None => errors::bad_request("Missing required parameter: 'model'.", Some("model")),
-    }
+pub(super) async fn create(Sent(asked): Sent<Asked>) -> Result<Json<Value>, Refusal> {
+    let model = asked.model.clone().ok_or(Refusal::Missing("model"))?;
+    embed(&model, asked)
 }
 
 /// `POST /openai/deployments/{deployment}/embeddings`: the path names the deployment.
-pub(super) async fn create_on_deployment(Path(deployment): Path<String>, Sent(asked): Sent<Asked>) -> Response {
-    embed(&deployment, asked).unwrap_or_else(|refusal| refusal)
+pub(super) async fn create_on_deployment(
+    Path(deployment): Path<String>,
+    Sent(asked): Sent<Asked>,
+) -> Result<Json<Value>, Refusal> {
+    embed(&deployment, asked)
 }
 
-fn embed(deployment: &str, asked: Asked) -> Result<Response, Response> {
-    let deployment = catalogue::deployment(deployment).ok_or_else(errors::deployment_not_found)?;
+fn embed(deployment: &str, asked: Asked) -> Result<Json<Value>, Refusal> {
+    let deployment = catalogue::deployment(deployment).ok_or(Refusal::DeploymentNotFound)?;
     let dimensions = dimensions(deployment, asked.dimensions)?;
-    let items = asked.input.map(Input::items).unwrap_or_default();
+    let items = asked.input.ok_or(Refusal::Missing("input"))?.items();
     if items.is_empty() || items.len() > MOST_INPUTS {
-        return Err(errors::bad_request("'$.input' is invalid. It needs between 1 and 2048 items.", Some("input")));
+        let message = format!("'$.input' is invalid. It needs between 1 and {MOST_INPUTS} items.");
+        return Err(Refusal::Invalid { message, param: Some("input") });
     }
     let data: Vec<_> = items
         .iter()
@@ -82,25 +83,21 @@ fn embed(deployment: &str, asked: Asked) -> Result<Response, Response> {
         .collect();
     let tokens: usize = items.iter().map(|item| item.tokens).sum();
     let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
-    let body = json!({ "object": "list", "data": data, "model": deployment.model.name, "usage": usage });
-    Ok(Json(body).into_response())
+    Ok(Json(json!({ "object": "list", "data": data, "model": deployment.model.name, "usage": usage })))
 }
 
-fn dimensions(deployment: Deployment, asked: Option<usize>) -> Result<usize, Response> {
-    let Kind::Embeddings { dimensions, adjustable } = deployment.model.kind else {
-        return Err(errors::operation_not_supported("embeddings", deployment.model.name));
+fn dimensions(deployment: Deployment, asked: Option<usize>) -> Result<usize, Refusal> {
+    let model = deployment.model;
+    let Kind::Embeddings { dimensions, adjustable } = model.kind else {
+        return Err(Refusal::OperationNotSupported { operation: "embeddings", model: model.name });
     };
-    match asked {
-        None => Ok(dimensions),
-        Some(_) if !adjustable => {
-            Err(errors::bad_request("This model does not support specifying dimensions.", Some("dimensions")))
-        }
-        Some(asked) if (1..=dimensions).contains(&asked) => Ok(asked),
-        Some(asked) => {
-            let message = format!("Invalid value for 'dimensions' = {asked}. Must be between 1 and {dimensions}.");
-            Err(errors::bad_request(&message, Some("dimensions")))
-        }
-    }
+    let message = match asked {
+        None => return Ok(dimensions),
+        Some(_) if !adjustable => "This model does not support specifying dimensions.".to_owned(),
+        Some(asked) if (1..=dimensions).contains(&asked) => return Ok(asked),
+        Some(asked) => format!("Invalid value for 'dimensions' = {asked}. Must be between 1 and {dimensions}."),
+    };
+    Err(Refusal::Invalid { message, param: Some("dimensions") })
 }
 
 impl Input {
@@ -126,6 +123,7 @@ impl Item {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 

@@ -7,16 +7,18 @@ use std::task::{Context, Poll};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
 use axum::extract::{Multipart, Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{DataPlane, errors};
+use super::DataPlane;
+use super::refusal::Refusal;
 use crate::emulator::lock::Lock;
 
 /// How much all files together may hold.
@@ -42,27 +44,16 @@ struct Content {
     length: u64,
 }
 
-/// Why an upload fails.
-enum UploadProblem {
-    Unreadable(MultipartError),
-    Incomplete(&'static str),
-    Full,
-}
-
 /// `POST /openai/v1/files`
-pub(super) async fn upload(State(plane): State<Arc<DataPlane>>, form: Multipart) -> Response {
-    match read_form(&plane, form).await {
-        Ok(file) => {
-            let entry = file.entry();
-            plane.files.add(file);
-            (http::StatusCode::CREATED, Json(entry)).into_response()
-        }
-        Err(UploadProblem::Unreadable(problem)) => errors::bad_request(&problem.body_text(), None),
-        Err(UploadProblem::Incomplete(missing)) => {
-            errors::bad_request(&format!("Missing required parameter: '{missing}'."), Some(missing))
-        }
-        Err(UploadProblem::Full) => errors::too_large("The emulator's files would need more than 1 GiB."),
-    }
+pub(super) async fn upload(
+    State(plane): State<Arc<DataPlane>>,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let form = form.map_err(|rejection| Refusal::Invalid { message: rejection.body_text(), param: None })?;
+    let file = read_form(&plane, form).await?;
+    let entry = file.entry();
+    plane.files.add(file);
+    Ok((StatusCode::CREATED, Json(entry)))
 }
 
 /// `GET /openai/v1/files`
@@ -74,41 +65,43 @@ pub(super) async fn list(State(plane): State<Arc<DataPlane>>) -> Json<Value> {
 }
 
 /// `GET /openai/v1/files/{id}`
-pub(super) async fn retrieve(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
-    match plane.files.find(&id) {
-        Some(file) => Json(file.entry()).into_response(),
-        None => errors::item_not_found("File", &id),
-    }
+pub(super) async fn retrieve(
+    State(plane): State<Arc<DataPlane>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(plane.files.find(&id)?.entry()))
 }
 
 /// `GET /openai/v1/files/{id}/content`
-pub(super) async fn content(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
-    let Some(file) = plane.files.find(&id) else { return errors::item_not_found("File", &id) };
+pub(super) async fn content(
+    State(plane): State<Arc<DataPlane>>,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, Refusal> {
+    let file = plane.files.find(&id)?;
     let name: String =
         file.name.chars().filter(|char| char.is_ascii_graphic() && !matches!(char, '"' | '\\')).collect();
     let fields = [
         (CONTENT_TYPE, "application/octet-stream".to_owned()),
         (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
-    (fields, file.content.into_body()).into_response()
+    Ok((fields, file.content.into_body()))
 }
 
 /// `DELETE /openai/v1/files/{id}`
-pub(super) async fn delete(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
-    let mut files = plane.files.0.open();
-    let before = files.len();
-    files.retain(|_, file| file.id != id);
-    if files.len() == before {
-        return errors::item_not_found("File", &id);
-    }
-    Json(json!({ "id": id, "object": "file", "deleted": true })).into_response()
+pub(super) async fn delete(
+    State(plane): State<Arc<DataPlane>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    plane.files.find(&id)?;
+    plane.files.0.open().retain(|_, file| file.id != id);
+    Ok(Json(json!({ "id": id, "object": "file", "deleted": true })))
 }
 
-async fn read_form(plane: &DataPlane, mut form: Multipart) -> Result<File, UploadProblem> {
+async fn read_form(plane: &DataPlane, mut form: Multipart) -> Result<File, Refusal> {
     let (mut purpose, mut file) = (None, None);
-    while let Some(mut field) = form.next_field().await.map_err(UploadProblem::Unreadable)? {
+    while let Some(mut field) = form.next_field().await.map_err(|error| unreadable(&error))? {
         match field.name() {
-            Some("purpose") => purpose = Some(field.text().await.map_err(UploadProblem::Unreadable)?),
+            Some("purpose") => purpose = Some(field.text().await.map_err(|error| unreadable(&error))?),
             Some("file") => {
                 let name = field.file_name().unwrap_or("upload").to_owned();
                 file = Some((name, read_content(&plane.files, &mut field).await?));
@@ -116,23 +109,27 @@ async fn read_form(plane: &DataPlane, mut form: Multipart) -> Result<File, Uploa
             _ => {}
         }
     }
-    let (name, content) = file.ok_or(UploadProblem::Incomplete("file"))?;
-    let purpose = purpose.ok_or(UploadProblem::Incomplete("purpose"))?;
+    let (name, content) = file.ok_or(Refusal::Missing("file"))?;
+    let purpose = purpose.ok_or(Refusal::Missing("purpose"))?;
     let id = format!("assistant-{}", Uuid::new_v4().simple());
     Ok(File { id, name, purpose, created: plane.control.tokens.now(), content })
 }
 
-async fn read_content(files: &Files, field: &mut Field<'_>) -> Result<Content, UploadProblem> {
+async fn read_content(files: &Files, field: &mut Field<'_>) -> Result<Content, Refusal> {
     let mut content = Content::default();
     let taken = files.taken();
-    while let Some(piece) = field.chunk().await.map_err(UploadProblem::Unreadable)? {
+    while let Some(piece) = field.chunk().await.map_err(|error| unreadable(&error))? {
         content.length += u64::try_from(piece.len()).unwrap_or(CAPACITY);
         if taken + content.length > CAPACITY {
-            return Err(UploadProblem::Full);
+            return Err(Refusal::TooLarge("The files of the emulator may hold 1 GiB together.".to_owned()));
         }
         content.pieces.push(piece);
     }
     Ok(content)
+}
+
+fn unreadable(error: &MultipartError) -> Refusal {
+    Refusal::Invalid { message: error.body_text(), param: None }
 }
 
 impl Files {
@@ -142,8 +139,9 @@ impl Files {
         files.insert(number, file);
     }
 
-    fn find(&self, id: &str) -> Option<File> {
-        self.0.open().values().find(|file| file.id == id).cloned()
+    fn find(&self, id: &str) -> Result<File, Refusal> {
+        let found = self.0.open().values().find(|file| file.id == id).cloned();
+        found.ok_or_else(|| Refusal::ItemNotFound { kind: "File", id: id.to_owned() })
     }
 
     fn taken(&self) -> u64 {

@@ -5,11 +5,11 @@ pub(super) mod authorize;
 mod chat;
 mod conduct;
 mod embeddings;
-pub(super) mod errors;
 mod fields;
 mod files;
 mod models;
 mod prompt;
+pub(super) mod refusal;
 mod response;
 mod responses;
 mod sent;
@@ -28,6 +28,7 @@ use super::control::Control;
 use super::gate::{Gate, gate};
 use super::route::Server;
 use files::Files;
+use refusal::Refusal;
 use responses::Stored;
 
 pub use prompt::CONTENT_FILTER_MARKER;
@@ -86,6 +87,6 @@ fn files() -> Router<Arc<DataPlane>> {
         .layer(DefaultBodyLimit::disable())
 }
 
-async fn nothing_here() -> axum::response::Response {
-    errors::resource_not_found()
+async fn nothing_here() -> Refusal {
+    Refusal::ResourceNotFound
 }

@@ -2,10 +2,9 @@
 
 use axum::Json;
 use axum::extract::Path;
-use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::errors;
+use super::refusal::Refusal;
 use crate::emulator::catalogue::{Kind, MODELS, Model};
 
 /// `GET /openai/v1/models`
@@ -15,11 +14,9 @@ pub(super) async fn list() -> Json<Value> {
 }
 
 /// `GET /openai/v1/models/{id}`
-pub(super) async fn retrieve(Path(id): Path<String>) -> Response {
-    match MODELS.iter().find(|model| model.id() == id) {
-        Some(model) => Json(entry(model)).into_response(),
-        None => errors::item_not_found("Model", &id),
-    }
+pub(super) async fn retrieve(Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    let model = MODELS.iter().find(|model| model.id() == id);
+    model.map(|model| Json(entry(model))).ok_or(Refusal::ItemNotFound { kind: "Model", id })
 }
 
 fn entry(model: &Model) -> Value {

@@ -86,6 +86,7 @@ fn text(content: &Value) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use serde_json::json;
 

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::authorize::Caller;
 use super::prompt::{Message, Prompt};
+use super::refusal::Refusal;
 use super::response::Answer;
 use super::sent::Sent;
-use super::{DataPlane, errors, stream};
+use super::{DataPlane, stream};
 use crate::emulator::catalogue::{self, Deployment, Kind};
 use crate::emulator::lock::Lock;
 
@@ -44,55 +45,52 @@ enum Input {
     Messages(Vec<Message>),
 }
 
+/// `GET /openai/v1/responses/{id}`
+pub(super) async fn retrieve(
+    State(plane): State<Arc<DataPlane>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    plane.responses.find(&id).map(Json).ok_or(Refusal::ItemNotFound { kind: "Response", id })
+}
+
+/// `DELETE /openai/v1/responses/{id}`
+pub(super) async fn delete(
+    State(plane): State<Arc<DataPlane>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    match plane.responses.0.open().remove(&id) {
+        Some(_) => Ok(Json(json!({ "id": id, "object": "response", "deleted": true }))),
+        None => Err(Refusal::ItemNotFound { kind: "Response", id }),
+    }
+}
+
 /// `POST /openai/v1/responses`
 pub(super) async fn create(
     State(plane): State<Arc<DataPlane>>,
     Extension(caller): Extension<Caller>,
-    Sent(asked): Sent<Asked>,
-) -> Response {
-    respond(&plane, &caller, asked).unwrap_or_else(|refusal| refusal)
-}
-
-/// `GET /openai/v1/responses/{id}`
-pub(super) async fn retrieve(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
-    match plane.responses.0.open().get(&id) {
-        Some(response) => Json(response).into_response(),
-        None => errors::item_not_found("Response", &id),
-    }
-}
-
-/// `DELETE /openai/v1/responses/{id}`
-pub(super) async fn delete(State(plane): State<Arc<DataPlane>>, Path(id): Path<String>) -> Response {
-    match plane.responses.0.open().remove(&id) {
-        Some(_) => Json(json!({ "id": id, "object": "response", "deleted": true })).into_response(),
-        None => errors::item_not_found("Response", &id),
-    }
-}
-
-fn respond(plane: &DataPlane, caller: &Caller, mut asked: Asked) -> Result<Response, Response> {
+    Sent(mut asked): Sent<Asked>,
+) -> Result<Response, Refusal> {
     let deployment = asked.deployment()?;
     if let Some(previous) = &asked.previous_response_id
-        && !plane.responses.has(previous)
+        && plane.responses.find(previous).is_none()
     {
-        let message = format!("Previous response with id '{previous}' not found.");
-        let (param, code) = (Some("previous_response_id"), "previous_response_not_found");
-        return Err(errors::bad_request_with_code(&message, param, code));
+        return Err(Refusal::PreviousResponseNotFound(previous.clone()));
     }
     let messages = match asked.input.take() {
         Some(Input::Text(text)) => vec![Message::of_user(text)],
         Some(Input::Messages(messages)) => messages,
-        None => return Err(missing("input")),
+        None => return Err(Refusal::Missing("input")),
     };
     let prompt = Prompt::of(&messages);
     if prompt.filtered {
-        return Err(errors::content_filter());
+        return Err(Refusal::ContentFilter);
     }
     let (store, streamed) = (asked.store != Some(false), asked.stream == Some(true));
     let answer = Answer {
         id: format!("resp_{}", Uuid::new_v4().simple()),
         item_id: format!("msg_{}", Uuid::new_v4().simple()),
         created: plane.control.tokens.now(),
-        text: prompt.answer(deployment.name, caller),
+        text: prompt.answer(deployment.name, &caller),
         input_tokens: prompt.tokens,
         repeated: asked.repeated(deployment.name, store),
     };
@@ -106,18 +104,14 @@ fn respond(plane: &DataPlane, caller: &Caller, mut asked: Asked) -> Result<Respo
     }
 }
 
-fn missing(name: &str) -> Response {
-    errors::bad_request(&format!("Missing required parameter: '{name}'."), Some(name))
-}
-
 impl Asked {
-    fn deployment(&self) -> Result<Deployment, Response> {
-        let model = self.model.as_deref().ok_or_else(|| missing("model"))?;
-        let deployment = catalogue::deployment(model).ok_or_else(errors::deployment_not_found)?;
+    fn deployment(&self) -> Result<Deployment, Refusal> {
+        let model = self.model.as_deref().ok_or(Refusal::Missing("model"))?;
+        let deployment = catalogue::deployment(model).ok_or(Refusal::DeploymentNotFound)?;
         if deployment.model.kind == Kind::Chat {
             Ok(deployment)
         } else {
-            Err(errors::operation_not_supported("responses", deployment.model.name))
+            Err(Refusal::OperationNotSupported { operation: "responses", model: deployment.model.name })
         }
     }
 
@@ -134,8 +128,8 @@ impl Asked {
 }
 
 impl Stored {
-    fn has(&self, id: &str) -> bool {
-        self.0.open().contains_key(id)
+    fn find(&self, id: &str) -> Option<Value> {
+        self.0.open().get(id).cloned()
     }
 
     fn keep(&self, id: &str, response: Value) {

@@ -2,25 +2,24 @@
 
 use axum::Json;
 use axum::extract::{FromRequest, Request};
-use axum::response::Response;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
-use super::errors;
+use super::refusal::Refusal;
 
 /// What the client sent as JSON.
 pub(super) struct Sent<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
-    type Rejection = Response;
+    type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         match Json::from_request(request, state).await {
             Ok(Json(value)) => Ok(Self(value)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(errors::too_large(&rejection.body_text()))
+                Err(Refusal::TooLarge(rejection.body_text()))
             }
-            Err(rejection) => Err(errors::bad_request(&rejection.body_text(), None)),
+            Err(rejection) => Err(Refusal::Invalid { message: rejection.body_text(), param: None }),
         }
     }
 }
