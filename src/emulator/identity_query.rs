@@ -87,7 +87,6 @@ fn principal(parameters: &HashMap<String, String>, dialect: &Dialect) -> Result<
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, Entry, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
@@ -80,7 +80,7 @@ impl Journal {
             path_and_query: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
             authority: authority(parts),
             version: parts.version,
-            headers: parts.headers.clone(),
+            headers: guarded(parts.headers.clone()),
             connection: connection.id,
         };
         let mut requests = self.requests.open();
@@ -120,7 +120,7 @@ impl Journal {
 
 impl Serialize for Recorded {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.as_str(), shown(name, value))).collect();
+        let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.as_str(), shown(value))).collect();
         let mut record = serializer.serialize_struct("Recorded", 7)?;
         record.serialize_field("route", &self.route)?;
         record.serialize_field("method", self.method.as_str())?;
@@ -133,13 +133,21 @@ impl Serialize for Recorded {
     }
 }
 
+/// Keeps tokens out of whatever prints a record.
+fn guarded(mut headers: HeaderMap) -> HeaderMap {
+    if let Entry::Occupied(mut authorization) = headers.entry(AUTHORIZATION) {
+        authorization.iter_mut().for_each(|value| value.set_sensitive(true));
+    }
+    headers
+}
+
 fn authority(parts: &Parts) -> Option<String> {
     let host = || parts.headers.get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     parts.uri.authority().map(ToString::to_string).or_else(host)
 }
 
-fn shown(name: &http::HeaderName, value: &http::HeaderValue) -> String {
-    if name == AUTHORIZATION {
+fn shown(value: &HeaderValue) -> String {
+    if value.is_sensitive() {
         return format!("({} bytes)", value.len());
     }
     String::from_utf8_lossy(value.as_bytes()).into_owned()

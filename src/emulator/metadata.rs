@@ -16,7 +16,7 @@ use super::world::TENANT_ID;
 /// Where IMDS serves tokens.
 pub(super) const PATH: &str = "/metadata/identity/oauth2/token";
 
-/// The first half is what SDKs use; the end of the list is what errors call the newest versions.
+/// Versions from the oldest to the newest; SDKs use 2018-02-01 and 2019-08-01.
 const DIALECT: Dialect = Dialect {
     api_versions: &[
         "2018-02-01",

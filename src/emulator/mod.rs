@@ -38,6 +38,8 @@ mod metadata;
 mod openai;
 mod route;
 mod signing;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod tokens;
 mod tracked;

@@ -79,7 +79,6 @@ impl std::fmt::Debug for SigningKey {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 

@@ -1,6 +1,7 @@
 //! Issues access tokens and judges them: what Entra does for Azure's services.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ pub(super) struct FederatedClaims {
 }
 
 /// A token together with what it says.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Issued {
     pub(super) token: String,
     pub(super) claims: Claims,
@@ -229,6 +230,12 @@ impl Tokens {
         };
         self.live.open().insert(claims.uti.clone());
         Issued { token: self.key.sign(&claims), claims }
+    }
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Issued").field("claims", &self.claims).finish_non_exhaustive()
     }
 }
 

@@ -13,15 +13,24 @@ pub struct Claims {
     /// Principal: what role assignments name.
     #[serde(default, rename = "oid")]
     pub object_id: Option<String>,
-    /// Application.
-    #[serde(default, rename = "appid", alias = "azp")]
-    pub application: Option<String>,
+    /// Application, as tokens of version 1.0 name it.
+    #[serde(default)]
+    appid: Option<String>,
+    /// Application, as tokens of version 2.0 name it.
+    #[serde(default)]
+    azp: Option<String>,
     /// What the token is for.
     #[serde(default, rename = "aud")]
     pub audience: Option<String>,
 }
 
 impl Claims {
+    /// Application: what `--client-id` names.
+    #[must_use]
+    pub fn application(&self) -> Option<&str> {
+        self.appid.as_deref().or(self.azp.as_deref())
+    }
+
     /// Reads the payload of a JWT; a token that is none has no claims.
     #[must_use]
     pub fn read(token: &str) -> Self {
@@ -36,10 +45,11 @@ mod tests {
 
     #[test]
     fn a_payload_is_read_and_anything_else_is_nobody() {
-        let payload = URL_SAFE_NO_PAD.encode(r#"{"tid":"t","oid":"o","appid":"a","aud":"https://x","extra":1}"#);
+        let payload =
+            URL_SAFE_NO_PAD.encode(r#"{"tid":"t","oid":"o","appid":"a","azp":"b","aud":"https://x","extra":1}"#);
         let claims = Claims::read(&format!("h.{payload}.s"));
         assert_eq!(claims.object_id.as_deref(), Some("o"));
-        assert_eq!(claims.application.as_deref(), Some("a"));
+        assert_eq!(claims.application(), Some("a"));
         for nonsense in ["", "a", "a.b.c", "a..c", "opaque-token"] {
             assert_eq!(Claims::read(nonsense), Claims::default());
         }

@@ -39,10 +39,7 @@ impl Running {
     async fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = match within(output.next_line()).await.unwrap() {
-            Some(line) => line,
-            None => panic!("{}", errors(&mut child).await),
-        };
+        let Some(line) = within(output.next_line()).await.unwrap() else { panic!("{}", errors(&mut child).await) };
         let url = line.strip_prefix("listening on ").expect("the address comes first").to_owned();
         Self { child, output, url }
     }
@@ -98,6 +95,9 @@ async fn it_says_who_it_is() {
     assert_eq!(code, 2);
 }
 
+/// Variables, arguments, and words that the message must have.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
+
 #[tokio::test]
 async fn what_is_wrong_with_a_configuration_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -106,7 +106,6 @@ async fn what_is_wrong_with_a_configuration_is_named() {
     std::fs::write(broken.path(), "[upstream\n").unwrap();
     let (path, broken) = (file.path().to_str().unwrap(), broken.path().to_str().unwrap());
     let endpoint = ("AZURE_OPENAI_ENDPOINT", "https://name.openai.azure.com");
-    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
     let cases: &[Case] = &[
         (&[], &[], &["upstream.endpoint", "AZURE_OPENAI_ENDPOINT"]),
         (
@@ -225,6 +224,7 @@ async fn nothing_secret_is_logged_even_at_trace() {
     assert_eq!(running.get("/management/models").await.status(), 200);
     let (_, log) = running.stop().await;
     assert!(log.contains("token acquired"), "{log}");
+    assert!(log.contains(world::SERVICE_PRINCIPAL.object_id), "who we are is said: {log}");
     assert!(!log.contains(world::CLIENT_SECRET), "the client secret");
     assert!(!log.contains("eyJ"), "a token");
 }

@@ -65,7 +65,7 @@ pub(super) fn router(control: Arc<Control>, origin: String, openai: String) -> R
         // Whom ARM does not know it tells nothing, not even which versions there are.
         .layer(from_fn(check_api_version))
         .layer(from_fn_with_state(control.clone(), authorize))
-        .layer(from_fn(add_fields))
+        .layer(from_fn_with_state(Arc::default(), add_fields))
         .layer(from_fn_with_state(Gate { server: Server::Management, control }, gate))
 }
 
@@ -95,10 +95,9 @@ async fn check_api_version(Query(parameters): Parameters, request: Request, next
 }
 
 /// The fields ARM puts on every answer.
-async fn add_fields(request: Request, next: Next) -> Response {
-    static READS_LEFT: AtomicU32 = AtomicU32::new(READS);
+async fn add_fields(State(reads): State<Arc<AtomicU32>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let left = READS_LEFT.fetch_sub(1, Ordering::Relaxed) % READS;
+    let left = READS - 1 - reads.fetch_add(1, Ordering::Relaxed) % READS;
     let fields = response.headers_mut();
     fields.insert("x-ms-ratelimit-remaining-subscription-reads", HeaderValue::from(left));
     let id = Uuid::new_v4().to_string();

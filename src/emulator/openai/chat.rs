@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::DataPlane;
 use super::authorize::Caller;
-use super::prompt::{Message, Prompt, words};
+use super::prompt::{Message, Prompt, tokens, words};
 use super::refusal::Refusal;
 use super::sent::Sent;
 use super::stream::{self, Event};
@@ -159,7 +159,7 @@ impl Completion {
     }
 
     fn usage(&self) -> Value {
-        let completion_tokens = words(&self.text).len();
+        let completion_tokens = tokens(&self.text);
         json!({
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion_tokens,

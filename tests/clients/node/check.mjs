@@ -1,11 +1,11 @@
 // The unmodified `openai` package from npm, given a base URL and a dummy key in its environment.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import OpenAI, { NotFoundError, RateLimitError, toFile } from "openai";
 
-const { version } = createRequire(import.meta.url)("openai/package.json");
+const { version } = JSON.parse(readFileSync(new URL("node_modules/openai/package.json", import.meta.url)));
 const client = new OpenAI();
 const model = "gpt-4o-mini";
 const text = "Tell me about the sea, please";

@@ -1,0 +1,5 @@
+//! The emulator over real sockets: what Azure would do, and what happens when faults are asked for.
+
+mod azure;
+mod client;
+mod faults;
