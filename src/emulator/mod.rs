@@ -28,6 +28,7 @@ mod disturbed;
 mod entra;
 mod fault;
 mod fault_body;
+mod federation;
 mod gate;
 mod identity_query;
 mod journal;

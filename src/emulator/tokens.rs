@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::federation::{self, FederatedFlaw};
 use super::lock::Lock;
 use super::signing::SigningKey;
-use super::world::{FEDERATED_AUDIENCE, FEDERATED_ISSUER, FEDERATED_SUBJECT, Principal, TENANT_ID};
+use super::world::{Principal, TENANT_ID};
 use crate::clock::SharedClock;
 
 /// How long Entra's own tokens live, unless the lifetime was set shorter.
@@ -20,9 +21,6 @@ const BACKDATED: Duration = Duration::from_secs(300);
 
 /// With less than this left, managed identity gets a new token instead of the one it keeps.
 const NEAR_EXPIRY: Duration = Duration::from_secs(300);
-
-/// How long a federated token lives.
-const FEDERATED_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// What an access token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,17 +42,6 @@ pub(super) struct Claims {
     pub(super) ver: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) xms_mirid: Option<String>,
-}
-
-/// What a federated token says, as far as Entra looks at it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FederatedClaims {
-    pub(super) aud: String,
-    pub(super) iss: String,
-    pub(super) sub: String,
-    pub(super) iat: u64,
-    pub(super) nbf: u64,
-    pub(super) exp: u64,
 }
 
 /// A token together with what it says.
@@ -147,31 +134,12 @@ impl Tokens {
 
     /// A token such as Kubernetes projects into a pod, for `subject`.
     pub(super) fn federated(&self, subject: &str) -> String {
-        let now = self.now();
-        self.key.sign(&FederatedClaims {
-            aud: FEDERATED_AUDIENCE.to_owned(),
-            iss: FEDERATED_ISSUER.to_owned(),
-            sub: subject.to_owned(),
-            iat: now,
-            nbf: now,
-            exp: now + FEDERATED_LIFETIME.as_secs(),
-        })
+        federation::mint(self.key, self.now(), subject)
     }
 
     /// Checks a client assertion against the federated credential.
     pub(super) fn judge_federated(&self, assertion: &str) -> Result<(), FederatedFlaw> {
-        let claims: FederatedClaims = self.key.open(assertion).ok_or(FederatedFlaw::Malformed)?;
-        if claims.iss != FEDERATED_ISSUER {
-            Err(FederatedFlaw::Issuer(claims.iss))
-        } else if claims.sub != FEDERATED_SUBJECT {
-            Err(FederatedFlaw::Subject(claims.sub))
-        } else if claims.aud != FEDERATED_AUDIENCE {
-            Err(FederatedFlaw::Audience(claims.aud))
-        } else if claims.exp <= self.now() || claims.nbf > self.now() {
-            Err(FederatedFlaw::Expired)
-        } else {
-            Ok(())
-        }
+        federation::judge(self.key, self.now(), assertion)
     }
 
     /// Takes back every token issued so far; managed identity goes on handing out what it keeps.
@@ -246,21 +214,6 @@ impl Issued {
     }
 }
 
-/// Why a client assertion does not match the federated credential.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum FederatedFlaw {
-    /// It is no token that the issuer signed.
-    Malformed,
-    /// It is of this other issuer.
-    Issuer(String),
-    /// It is for this other subject.
-    Subject(String),
-    /// It is for this other audience.
-    Audience(String),
-    /// It is not valid at this time.
-    Expired,
-}
-
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -330,16 +283,5 @@ mod tests {
         tokens.revoke();
         assert_eq!(ask(), first);
         assert_eq!(tokens.judge(&first, &OPENAI_AUDIENCES), Err(Flaw::Revoked));
-    }
-
-    #[test]
-    fn federated_tokens_are_checked_for_subject_and_time() {
-        let (tokens, clock) = tokens();
-        let token = tokens.federated(FEDERATED_SUBJECT);
-        assert_eq!(tokens.judge_federated(&token), Ok(()));
-        let other = tokens.federated("system:serviceaccount:default:other");
-        assert!(matches!(tokens.judge_federated(&other), Err(FederatedFlaw::Subject(_))));
-        clock.advance(FEDERATED_LIFETIME);
-        assert_eq!(tokens.judge_federated(&token), Err(FederatedFlaw::Expired));
     }
 }

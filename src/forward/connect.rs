@@ -24,6 +24,15 @@ use crate::error::{Causes, ProxyError, Unreachable};
 /// Keeps long silent streams known to whatever stands between here and the resource.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
+/// Which versions of HTTP a new connection may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// HTTP/2 if the upstream takes it, else HTTP/1.1.
+    Either,
+    /// HTTP/1.1 only: what switches protocols begins as that.
+    Http1,
+}
+
 /// What a connection came to.
 pub(super) enum Connected {
     /// Without TLS, to a loopback host.
@@ -46,6 +55,7 @@ impl Connected {
 pub(super) struct Connector {
     tcp: HttpConnector,
     tls: TlsConnector,
+    tls_http1: TlsConnector,
     name: ServerName<'static>,
     destination: Uri,
     proxies: ProxyRules,
@@ -60,6 +70,8 @@ impl fmt::Debug for Connector {
 
 impl Connector {
     pub(super) fn new(upstream: &Upstream, proxies: ProxyRules, mut tls: ClientConfig) -> Result<Self, http::Error> {
+        let mut tls_http1 = tls.clone();
+        tls_http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -68,6 +80,7 @@ impl Connector {
         Ok(Self {
             tcp,
             tls: TlsConnector::from(Arc::new(tls)),
+            tls_http1: TlsConnector::from(Arc::new(tls_http1)),
             name: server_name(&upstream.endpoint),
             destination: Uri::builder()
                 .scheme(upstream.endpoint.scheme().clone())
@@ -84,8 +97,8 @@ impl Connector {
         self.destination.authority().map_or_else(String::new, ToString::to_string)
     }
 
-    pub(super) async fn connect(&self) -> Result<Connected, ProxyError> {
-        match timeout(self.deadline, self.attempt()).await {
+    pub(super) async fn connect(&self, offer: Offer) -> Result<Connected, ProxyError> {
+        match timeout(self.deadline, self.attempt(offer)).await {
             Ok(connected) => connected,
             Err(_) => Err(self.overdue()),
         }
@@ -101,12 +114,16 @@ impl Connector {
         self.deadline
     }
 
-    async fn attempt(&self) -> Result<Connected, ProxyError> {
+    async fn attempt(&self, offer: Offer) -> Result<Connected, ProxyError> {
         let tcp = self.tcp().await?;
         if self.destination.scheme() == Some(&Scheme::HTTP) {
             return Ok(Connected::Plain(tcp));
         }
-        let stream = self.tls.connect(self.name.clone(), tcp).await.map_err(|error| self.tls_error(&error))?;
+        let tls = match offer {
+            Offer::Either => &self.tls,
+            Offer::Http1 => &self.tls_http1,
+        };
+        let stream = tls.connect(self.name.clone(), tcp).await.map_err(|error| self.tls_error(&error))?;
         Ok(Connected::Tls(Box::new(stream)))
     }
 

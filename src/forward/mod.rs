@@ -5,6 +5,7 @@ mod connect;
 pub mod fields;
 mod pool;
 pub mod target;
+mod upgrade;
 mod upload;
 pub mod upstream;
 
@@ -44,10 +45,12 @@ impl Forwarder {
     /// What kept the response from coming: no token, or no answer.
     pub async fn forward(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         target: PathAndQuery,
         id: &HeaderValue,
     ) -> Result<Response<ResponseBody>, ProxyError> {
+        let protocol = upgrade::asked_for(&request);
+        let caller = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         let authorization = match fields::ephemeral_key(parts.uri.path(), &parts.headers) {
             Some(own) => own,
@@ -58,7 +61,12 @@ impl Forwarder {
         parts.headers.insert(AUTHORIZATION, authorization);
         parts.headers.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
         parts.extensions.clear();
-        self.upstream.send(parts, target, body).await
+        let (Some(protocol), Some(caller)) = (protocol, caller) else {
+            return self.upstream.send(parts, target, body).await;
+        };
+        upgrade::remove_key_protocol(&mut parts.headers);
+        upgrade::announce(&mut parts.headers, protocol);
+        self.upstream.switch(parts, target, body, caller).await
     }
 }
 

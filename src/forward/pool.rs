@@ -12,7 +12,7 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use super::connect::{Connected, Connector};
+use super::connect::{Connected, Connector, Offer};
 use super::upload::RequestBody;
 use crate::clock::SharedClock;
 use crate::error::{Causes, ProxyError};
@@ -73,6 +73,7 @@ pub(super) struct Streams {
 pub(super) enum Connection {
     Http1(http1::SendRequest<RequestBody>),
     Http2(http2::SendRequest<RequestBody>, Arc<Streams>),
+    Switchable(http1::SendRequest<RequestBody>),
 }
 
 /// A connection, and whether it has carried requests before.
@@ -88,6 +89,10 @@ pub(super) enum Lease {
     /// Counts as a stream of its connection as long as it lives.
     Http2 {
         _stream: Arc<Streams>,
+    },
+    /// The connection ends with it.
+    Switchable {
+        _sender: http1::SendRequest<RequestBody>,
     },
 }
 
@@ -112,16 +117,24 @@ impl Pool {
         if let Some(connection) = self.take_open() {
             return Ok(Checkout { connection, reused: true });
         }
+        self.renew().await
+    }
+
+    /// Another connection, after one that was open turned out to be dead.
+    pub(super) async fn renew(&self) -> Result<Checkout, ProxyError> {
         match timeout(self.connector.deadline(), self.connect()).await {
             Ok(checkout) => checkout,
             Err(_) => Err(self.connector.overdue()),
         }
     }
 
-    /// A new connection, whatever is open.
-    pub(super) async fn connect_anew(&self) -> Result<Checkout, ProxyError> {
-        let connection = self.shake_hands(self.connector.connect().await?).await?;
-        Ok(Checkout { connection, reused: false })
+    /// A connection for one request that may switch protocols: HTTP/1.1, shared with nobody.
+    pub(super) async fn connect_to_switch(&self) -> Result<Connection, ProxyError> {
+        let sender = match self.connector.connect(Offer::Http1).await? {
+            Connected::Plain(stream) => start_switchable(TokioIo::new(stream)).await,
+            Connected::Tls(stream) => start_switchable(TokioIo::new(*stream)).await,
+        };
+        sender.map(Connection::Switchable).map_err(|error| self.protocol_error(&error))
     }
 
     async fn connect(&self) -> Result<Checkout, ProxyError> {
@@ -136,6 +149,11 @@ impl Pool {
             drop(turn);
         }
         self.connect_anew().await
+    }
+
+    async fn connect_anew(&self) -> Result<Checkout, ProxyError> {
+        let connection = self.shake_hands(self.connector.connect(Offer::Either).await?).await?;
+        Ok(Checkout { connection, reused: false })
     }
 
     fn take_open(&self) -> Option<Connection> {
@@ -204,7 +222,7 @@ impl Connection {
     /// Sends a request; returns once the head of the response is there.
     pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, hyper::Error> {
         match self {
-            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http1(sender) | Self::Switchable(sender) => sender.send_request(request).await,
             Self::Http2(sender, _) => sender.send_request(request).await,
         }
     }
@@ -213,6 +231,7 @@ impl Connection {
         match self {
             Self::Http1(sender) => Lease::Http1(sender, pool.clone()),
             Self::Http2(_, stream) => Lease::Http2 { _stream: stream },
+            Self::Switchable(sender) => Lease::Switchable { _sender: sender },
         }
     }
 }
@@ -239,12 +258,24 @@ where
     I: Read + Write + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new().handshake(io).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %Causes(&error), "upstream connection ended");
-        }
-    });
+    tokio::spawn(run(connection));
     Ok(Connection::Http1(sender))
+}
+
+/// Carries a connection to its end.
+async fn run(connection: impl Future<Output = Result<(), hyper::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = %Causes(&error), "upstream connection ended");
+    }
+}
+
+async fn start_switchable<I>(io: I) -> Result<http1::SendRequest<RequestBody>, hyper::Error>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().handshake(io).await?;
+    tokio::spawn(run(connection.with_upgrades()));
+    Ok(sender)
 }
 
 async fn start_http2<I>(io: I) -> Result<Connection, hyper::Error>
@@ -270,10 +301,6 @@ where
         }
         ended
     });
-    tokio::spawn(async move {
-        if let Err(error) = watched.await {
-            tracing::debug!(error = %Causes(&error), "upstream connection ended");
-        }
-    });
+    tokio::spawn(run(watched));
     Ok(Connection::Http2(sender, streams))
 }

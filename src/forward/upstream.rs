@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, UPGRADE};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, request};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use rustls::ClientConfig;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -14,6 +15,7 @@ use tokio::time::sleep;
 use super::body::ResponseBody;
 use super::connect::Connector;
 use super::pool::{Checkout, Connection, Pool};
+use super::upgrade;
 use super::upload::{RequestBody, Upload};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -61,21 +63,63 @@ impl Upstream {
     ) -> Result<Response<ResponseBody>, ProxyError> {
         let (upload, mut taken) = Upload::new(body);
         let mut checkout = self.pool.checkout().await?;
+        let mut retried = false;
         loop {
             let Checkout { mut connection, reused } = checkout;
             let request = self.request(&parts, &target, upload.attempt(), connection.is_http2())?;
-            let sent = tokio::select! {
-                sent = connection.send(request) => sent,
-                () = overdue(&mut taken, self.response_timeout) => return Err(self.timed_out()),
-            };
-            match sent {
+            match self.ask(&mut connection, request, &mut taken).await? {
                 Ok(response) => return Ok(self.pass_on(response, connection)),
                 // A kept connection may have been closed by the other side just now: once more, on a new one.
-                Err(error) if reused && !error.is_user() && upload.can_be_sent_again() => {
+                Err(error) if reused && !retried && !error.is_user() && upload.can_be_sent_again() => {
                     tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a kept connection was dead");
-                    checkout = self.pool.connect_anew().await?;
+                    retried = true;
+                    checkout = self.pool.renew().await?;
                 }
                 Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    /// Sends a request that asks to switch protocols, over a connection of its own; if the resource agrees, bytes pass
+    /// between it and `caller` from then on.
+    ///
+    /// # Errors
+    ///
+    /// What kept the response from coming.
+    pub async fn switch(
+        &self,
+        parts: request::Parts,
+        target: PathAndQuery,
+        body: Incoming,
+        caller: OnUpgrade,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
+        let (upload, mut taken) = Upload::new(body);
+        let mut connection = self.pool.connect_to_switch().await?;
+        let request = self.request(&parts, &target, upload.attempt(), false)?;
+        let asked = self.ask(&mut connection, request, &mut taken).await?;
+        let mut response = asked.map_err(|error| self.failed(&error))?;
+        let protocol = response.headers().get(UPGRADE).cloned();
+        let resource = hyper::upgrade::on(&mut response);
+        let mut response = self.pass_on(response, connection);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // A 101 must say to what (RFC 9110 §15.2.2); one that does not is passed on and fails at the caller's.
+            upgrade::announce(response.headers_mut(), protocol.unwrap_or(HeaderValue::from_static("")));
+            upgrade::join(caller, resource, self.idle_timeout);
+        }
+        Ok(response)
+    }
+
+    /// One attempt: the outer error is the deadline's, the inner one the connection's.
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        request: Request<RequestBody>,
+        taken: &mut Option<oneshot::Receiver<()>>,
+    ) -> Result<Result<Response<Incoming>, hyper::Error>, ProxyError> {
+        tokio::select! {
+            asked = connection.send(request) => Ok(asked),
+            () = overdue(taken, self.response_timeout) => {
+                Err(ProxyError::UpstreamTimeout { host: self.pool.host(), seconds: self.response_timeout.as_secs() })
             }
         }
     }
@@ -113,10 +157,6 @@ impl Upstream {
         parts.extensions.clear();
         let lease = connection.lease(&self.pool);
         Response::from_parts(parts, ResponseBody::new(incoming, lease, self.idle_timeout))
-    }
-
-    fn timed_out(&self) -> ProxyError {
-        ProxyError::UpstreamTimeout { host: self.pool.host(), seconds: self.response_timeout.as_secs() }
     }
 
     fn failed(&self, error: &hyper::Error) -> ProxyError {

@@ -14,3 +14,4 @@ mod readiness;
 mod shutdown;
 mod stream;
 mod tokens;
+mod upgrade;

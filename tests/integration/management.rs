@@ -15,7 +15,7 @@ async fn all_pages_are_joined() {
     let entries = content["value"].as_array().unwrap();
     let pages = world.azure.control().count(Route::Management);
     assert!(pages > 1, "the emulator's list has several pages");
-    assert!(entries.len() > pages as usize && entries.iter().all(|entry| entry["model"]["name"].is_string()));
+    assert!(entries.len() as u64 > pages && entries.iter().all(|entry| entry["model"]["name"].is_string()));
     assert!(content.get("nextLink").is_none());
 }
 

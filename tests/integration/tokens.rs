@@ -1,8 +1,16 @@
 //! The token store: one fetch for any crowd, renewal that nobody waits for, failures that are shared and explained.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use aoai_auth_proxy::clock::ManualClock;
+use aoai_auth_proxy::config::Scope;
+
 use aoai_auth_proxy::emulator::{Action, Fault, Route, world};
+use aoai_auth_proxy::identity::tokens::TokenSlot;
+use aoai_auth_proxy::identity::{AccessToken, CredentialError, TokenSource};
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::Value;
 
@@ -36,7 +44,7 @@ async fn while_renewal_fails_the_old_token_serves_until_it_expires() {
     let world = World::with(&[], |azure| azure.control().set_token_lifetime(HOUR)).await;
     assert_eq!(world.chat().await.status(), 200);
     world.fault(Route::Imds, Action::status(500), None);
-    world.clock.advance(HOUR - Duration::from_secs(5 * 60));
+    world.clock.advance(Duration::from_secs(55 * 60));
     within(world.azure.control().until(|state| state.count(Route::Imds) == 2)).await;
     assert_eq!(world.chat().await.status(), 200, "the old token is still good");
 
@@ -161,17 +169,30 @@ async fn auto_takes_the_first_that_gives_a_token() {
     assert_eq!(azure.control().count(Route::Imds), 1, "the managed identity gave the token");
 }
 
+/// A credential that never answers.
+#[derive(Debug)]
+struct Hanging(AtomicU32);
+
+#[async_trait]
+impl TokenSource for Hanging {
+    async fn fetch(&self, _: &Scope) -> Result<AccessToken, CredentialError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        std::future::pending().await
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+}
+
 #[tokio::test]
-async fn a_metadata_service_that_hangs_does_not_hang_the_callers_for_ever() {
-    let world = World::with(&[], |azure| {
-        azure.control().fault(Fault::new(Route::Imds, Action::Hang));
-    })
-    .await;
-    let response = world.chat().await;
-    assert_eq!(response.status(), 503);
-    assert_eq!(code(response).await, "credential_unavailable");
-    // The failure is known now: the next one is told at once.
-    let began = tokio::time::Instant::now();
-    assert_eq!(world.chat().await.status(), 503);
-    assert!(began.elapsed() < Duration::from_secs(5), "not another deadline of ten seconds");
+async fn a_credential_that_hangs_fails_at_its_deadline_and_then_at_once() {
+    let source = Arc::new(Hanging(AtomicU32::new(0)));
+    let scope = Scope::parse("https://cognitiveservices.azure.com/.default").unwrap();
+    let slot = TokenSlot::new(scope, source.clone(), Arc::new(ManualClock::stopped()));
+    for _ in 0..3 {
+        let failure = within(slot.token()).await.unwrap_err();
+        assert!(matches!(failure.error, CredentialError::Overdue(deadline) if deadline == Duration::from_millis(50)));
+    }
+    assert_eq!(source.0.load(Ordering::Relaxed), 1, "the clock stands still, so no other attempt is due");
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::emulator::tokens::FederatedFlaw;
+use crate::emulator::federation::FederatedFlaw;
 use crate::emulator::world::{SERVICE_PRINCIPAL, TENANT_ID};
 
 /// What is wrong with a token request.
