@@ -28,9 +28,10 @@ use crate::forward::upstream::Upstream;
 use crate::forward::{Forwarder, target};
 use crate::guard;
 use crate::identity::TokenSource;
+use crate::identity::credential;
 use crate::identity::tokens::TokenSlot;
+use crate::lifecycle::Lifecycle;
 use crate::management::{self, Models};
-use crate::server::Lifecycle;
 use crate::status::{self, Readiness};
 use crate::telemetry::exchange::{Exchange, Route};
 
@@ -78,7 +79,13 @@ impl App {
         let management = Arc::new(TokenSlot::new(config.management.scope.clone(), source, clock.clone()));
         let upstream = Upstream::new(config, tls.clone(), clock.clone())?;
         let models = Models::new(config, tls.clone(), management, clock.clone())?;
-        let readiness = Readiness::new(data.clone(), lifecycle, clock.clone());
+        let readiness = Readiness {
+            tokens: data.clone(),
+            lifecycle,
+            clock: clock.clone(),
+            upstream: config.upstream.endpoint.to_string(),
+            credential: credential::name(&config.credential.source),
+        };
         Ok(Self(Arc::new(Inner {
             forwarder: Forwarder::new(upstream, data.clone(), clock),
             prefix: config.upstream.endpoint.prefix().to_owned(),
@@ -141,12 +148,13 @@ fn admit(request: &Request<Incoming>) -> Result<(), ProxyError> {
 /// The routes that the proxy answers itself.
 fn own_routes(models: Models, readiness: Readiness) -> Router {
     let management = Router::new().route("/management/models", get(management::models)).with_state(Arc::new(models));
-    let health = Router::new()
+    let status = Router::new()
+        .route("/", get(status::page))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .with_state(Arc::new(readiness));
     management
-        .merge(health)
+        .merge(status)
         .method_not_allowed_fallback(|| async { ProxyError::MethodNotAllowed })
         .fallback(|| async { ProxyError::NotFound })
 }

@@ -29,11 +29,11 @@
 //! | [`guard`] | who may call |
 //! | [`forward`] | a request's way to the resource and back |
 //! | [`management`] | the management plane's list of models, all pages joined |
-//! | [`status`] | `/healthz` and `/readyz` |
+//! | [`status`] | `/healthz`, `/readyz` and the page |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`telemetry`] | log lines |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
-//! | [`tls`], [`error`], [`clock`] | whom we trust; how failures are answered; what time it is |
+//! | [`tls`], [`error`], [`clock`], [`lifecycle`] | whom we trust; how failures are answered; what time it is; whether the end has begun |
 //! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |
 //!
 //! # What always holds
@@ -58,6 +58,7 @@ pub mod error;
 pub mod forward;
 pub mod guard;
 pub mod identity;
+pub mod lifecycle;
 pub mod management;
 pub mod server;
 pub mod status;

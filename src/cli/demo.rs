@@ -58,7 +58,7 @@ Or point any OpenAI tool at it:
   export OPENAI_BASE_URL={base}/v1
   export OPENAI_API_KEY=unused
 
-Whether it can serve: {base}/readyz    Models of the region: {base}/management/models
+The page: {base}/    The region's models: {base}/management/models
 Ctrl-C ends it."#
     )
 }

@@ -11,7 +11,8 @@ use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
 use crate::identity::credential;
-use crate::server::{Drained, Lifecycle, serve};
+use crate::lifecycle::Lifecycle;
+use crate::server::{Drained, serve};
 use crate::telemetry::logs;
 use crate::tls;
 

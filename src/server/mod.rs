@@ -1,7 +1,5 @@
 //! Connections from callers: accepted, limited, given deadlines, drained. Knows nothing of Azure.
 
-mod lifecycle;
-
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -21,8 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Limits;
 use crate::error::Causes;
-
-pub use lifecycle::Lifecycle;
+use crate::lifecycle::Lifecycle;
 
 /// How long to wait after the system refused to accept a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,6 @@
-//! Whether the proxy is alive, and whether it can serve.
+//! Whether the proxy is alive, and whether it can serve: for probes, and on a page for people.
+
+mod page;
 
 use std::sync::Arc;
 
@@ -6,41 +8,59 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::clock::SharedClock;
 use crate::identity::tokens::TokenSlot;
-use crate::server::Lifecycle;
+use crate::lifecycle::Lifecycle;
 
-/// What readiness depends on.
+pub use page::page;
+
+/// What readiness depends on, and what the page says besides.
 #[derive(Debug)]
 pub struct Readiness {
-    tokens: Arc<TokenSlot>,
-    lifecycle: Lifecycle,
-    clock: SharedClock,
+    /// The tokens for the resource.
+    pub tokens: Arc<TokenSlot>,
+    /// Whether the end has begun.
+    pub lifecycle: Lifecycle,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// The resource's address.
+    pub upstream: String,
+    /// The credential's kind.
+    pub credential: &'static str,
+}
+
+/// Something that is in the way of serving.
+#[derive(Debug, Serialize)]
+pub struct Obstacle {
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 impl Readiness {
-    /// Ready while a usable token of `tokens` is held and `lifecycle` has not begun to end.
-    #[must_use]
-    pub fn new(tokens: Arc<TokenSlot>, lifecycle: Lifecycle, clock: SharedClock) -> Self {
-        Self { tokens, lifecycle, clock }
-    }
-
-    /// What is in the way of serving.
-    fn obstacles(&self) -> Vec<Value> {
+    /// What is in the way of serving: nothing while a usable token is held and the end has not begun.
+    fn obstacles(&self) -> Vec<Obstacle> {
         let mut obstacles = Vec::new();
         if self.lifecycle.is_ending() {
-            obstacles.push(json!({ "code": "shutting_down", "message": "the proxy is shutting down" }));
+            let message = "the proxy is shutting down".to_owned();
+            obstacles.push(Obstacle { code: "shutting_down", message, retry_after: None });
         }
         if self.tokens.held().is_none() {
             obstacles.push(match self.tokens.failure() {
-                Some(failure) => json!({
-                    "code": "credential_unavailable",
-                    "message": failure.error.to_string(),
-                    "retry_after": failure.retry_after(self.clock.now()),
-                }),
-                None => json!({ "code": "credential_pending", "message": "the first token is being fetched" }),
+                Some(failure) => Obstacle {
+                    code: "credential_unavailable",
+                    message: failure.error.to_string(),
+                    retry_after: Some(failure.retry_after(self.clock.now())),
+                },
+                None => Obstacle {
+                    code: "credential_pending",
+                    message: "the first token is being fetched".to_owned(),
+                    retry_after: None,
+                },
             });
         }
         obstacles

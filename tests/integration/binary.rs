@@ -303,7 +303,7 @@ async fn the_demo_needs_nothing_and_says_what_to_try() {
             break;
         }
     }
-    for word in ["curl", "OPENAI_BASE_URL", "OPENAI_API_KEY", running.url.as_str()] {
+    for word in ["curl", "OPENAI_BASE_URL", "OPENAI_API_KEY", "The page", running.url.as_str()] {
         assert!(words.contains(word), "{word} is not in: {words}");
     }
     assert_eq!(running.get("/v1/models").await.status(), 200);

@@ -1,6 +1,6 @@
 //! `/healthz` says that the process lives, `/readyz` that requests would be passed on.
 
-use aoai_auth_proxy::emulator::{Action, Fault, Route};
+use aoai_auth_proxy::emulator::{Action, Fault, Route, world};
 use serde_json::Value;
 
 use crate::support::World;
@@ -30,11 +30,28 @@ async fn not_ready_says_why_and_alive_stays_alive() {
 }
 
 #[tokio::test]
+async fn the_page_says_who_we_are_and_takes_nothing_from_elsewhere() {
+    let world = World::new().await;
+    assert_eq!(world.get("/v1/models").await.status(), 200);
+    let response = world.client.get(world.url("/")).header("sec-fetch-site", "none").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+    let page = response.text().await.unwrap();
+    let base = format!("http://{}/v1", world.proxy.address);
+    for word in
+        ["ready", world.azure.openai(), "managed-identity", world::SYSTEM_ASSIGNED.object_id, world::TENANT_ID, &base]
+    {
+        assert!(page.contains(word), "{word} is not in: {page}");
+    }
+    assert!(!page.contains("eyJ") && !page.contains("<script"));
+}
+
+#[tokio::test]
 async fn other_methods_are_refused_and_unknown_routes_named() {
     let world = World::new().await;
     let response = world.client.delete(world.url("/healthz")).send().await.unwrap();
     assert_eq!(response.status(), 405);
-    for path in ["/", "/v1", "/v2/models", "/healthz/", "/metricsx"] {
+    for path in ["/v1", "/v2/models", "/healthz/", "/metricsx"] {
         let response = world.get(path).await;
         assert_eq!(response.status(), 404, "{path}");
         assert!(response.headers()["proxy-status"].to_str().unwrap().starts_with("aoai-auth-proxy; error="));
