@@ -2,11 +2,12 @@
 
 use url::Url;
 
+use super::choices::{Cloud, CredentialKind};
 use super::layers::Layers;
 use super::settings::{self, Settings};
 use super::{
-    Cloud, Config, ConfigError, Credential, CredentialKind, CredentialSource, Environment, IdentityName, Limits,
-    ManagedIdentity, Management, Proxies, Scope, Telemetry, Upstream,
+    Config, ConfigError, Credential, CredentialSource, Environment, IdentityName, Limits, ManagedIdentity, Management,
+    Proxies, Scope, Telemetry, Upstream,
 };
 
 /// Reads the merged layers into [`Settings`] and decides what they mean.

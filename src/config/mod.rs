@@ -4,6 +4,7 @@
 //! Azure's own tools read, variables of ours (`AOAI_PROXY__SECTION__KEY`), the command line.
 
 mod build;
+mod choices;
 mod endpoint;
 mod environment;
 mod error;
@@ -18,10 +19,10 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
-use serde::Deserialize;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 use url::Url;
 
+pub use choices::LogFormat;
 pub use endpoint::{Endpoint, is_loopback};
 pub use environment::Environment;
 pub use error::{ConfigError, Shown};
@@ -181,107 +182,6 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// `telemetry.log_level`: which modules say how much.
     pub log_level: Targets,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one JSON object a line.
-    Json,
-}
-
-impl TryFrom<String> for LogFormat {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        one_of(&text, &[("text", Self::Text), ("json", Self::Json)])
-    }
-}
-
-/// `credential.kind`, as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) enum CredentialKind {
-    Auto,
-    ManagedIdentity,
-    WorkloadIdentity,
-    AzureCli,
-    AzureDeveloperCli,
-    ClientSecret,
-}
-
-impl TryFrom<String> for CredentialKind {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        one_of(
-            &text,
-            &[
-                ("auto", Self::Auto),
-                ("managed-identity", Self::ManagedIdentity),
-                ("workload-identity", Self::WorkloadIdentity),
-                ("client-secret", Self::ClientSecret),
-                ("azure-cli", Self::AzureCli),
-                ("azure-developer-cli", Self::AzureDeveloperCli),
-            ],
-        )
-    }
-}
-
-/// `azure.cloud`: which of Azure's separate clouds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) enum Cloud {
-    Public,
-    UsGovernment,
-    China,
-}
-
-impl TryFrom<String> for Cloud {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        one_of(&text, &[("public", Self::Public), ("usgovernment", Self::UsGovernment), ("china", Self::China)])
-    }
-}
-
-/// The choice that `text` names, or which names there are.
-fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-    found.ok_or_else(|| format!("expected one of {}", names()))
-}
-
-/// `telemetry.log_level`, read: a level for the proxy's own lines, or directives by module.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct LogLevel(Targets);
-
-impl TryFrom<String> for LogLevel {
-    type Error = String;
-
-    /// A bare level is the proxy's own; libraries then only warn.
-    fn try_from(text: String) -> Result<Self, String> {
-        let expected =
-            || "expected error, warn, info, debug, trace or off, or directives like info,hyper=debug".to_owned();
-        let directives = match text.parse::<LevelFilter>() {
-            Ok(LevelFilter::OFF) => Targets::new().with_default(LevelFilter::OFF),
-            Ok(level) => {
-                Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("aoai_auth_proxy", level)
-            }
-            // The library takes a lone name for a module at its loudest; here it is a misspelt level.
-            Err(_)
-                if text.split(',').any(|part| !part.contains('=') && part.trim().parse::<LevelFilter>().is_err()) =>
-            {
-                return Err(expected());
-            }
-            Err(_) => text.parse().map_err(|_| expected())?,
-        };
-        Ok(Self(directives))
-    }
 }
 
 impl Config {

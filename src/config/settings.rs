@@ -9,8 +9,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
+use super::choices::{Cloud, CredentialKind, LogFormat, LogLevel};
 use super::endpoint::{Endpoint, metadata_url, service_url};
-use super::{Cloud, CredentialKind, LogFormat, LogLevel, Scope, Segment};
+use super::{Scope, Segment};
 use crate::tls;
 
 /// All sections.

@@ -3,6 +3,7 @@
 pub mod body;
 mod connect;
 pub mod fields;
+mod handshake;
 mod pool;
 pub mod target;
 mod upgrade;

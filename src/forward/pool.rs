@@ -1,18 +1,16 @@
 //! Connections to the upstream that are open: HTTP/1.1 ones that wait for work, HTTP/2 ones that many requests share.
 
-use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper::rt::{Read, Write};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::connect::{Connected, Connector, Offer};
+use super::handshake::{self, Http1, Http2, Streams};
 use super::upload::RequestBody;
 use crate::clock::SharedClock;
 use crate::error::{Causes, ProxyError};
@@ -22,14 +20,6 @@ use crate::error::{Causes, ProxyError};
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// HTTP/1.1 connections kept for later.
 const MOST_IDLE: usize = 128;
-/// A connection that carries streams is asked this often whether it is still there…
-const PING: Duration = Duration::from_secs(30);
-/// …and given this long to say so.
-const PONG: Duration = Duration::from_secs(20);
-/// Flow-control windows that keep a fast link full at 50 ms of distance.
-const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
-
 /// The open connections to one endpoint.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -50,30 +40,23 @@ struct Open {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Http1,
     since: SystemTime,
 }
 
 #[derive(Debug)]
 struct Shared {
-    sender: http2::SendRequest<RequestBody>,
+    sender: Http2,
     streams: Arc<Streams>,
     last_used: SystemTime,
-}
-
-/// The streams of an HTTP/2 connection: one reference for the pool and one for each request under way.
-#[derive(Debug)]
-pub(super) struct Streams {
-    /// How many the upstream allows at once.
-    most: AtomicUsize,
 }
 
 /// A connection, for one request.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>, Arc<Streams>),
-    Switchable(http1::SendRequest<RequestBody>),
+    Http1(Http1),
+    Http2(Http2, Arc<Streams>),
+    Switchable(Http1),
 }
 
 /// A connection, and whether it has carried requests before.
@@ -85,14 +68,14 @@ pub(super) struct Checkout {
 /// The right to use a connection until a response has ended.
 #[derive(Debug)]
 pub(super) enum Lease {
-    Http1(http1::SendRequest<RequestBody>, Arc<Pool>),
+    Http1(Http1, Arc<Pool>),
     /// Counts as a stream of its connection as long as it lives.
     Http2 {
         _stream: Arc<Streams>,
     },
     /// The connection ends with it.
     Switchable {
-        _sender: http1::SendRequest<RequestBody>,
+        _sender: Http1,
     },
 }
 
@@ -131,8 +114,8 @@ impl Pool {
     /// A connection for one request that may switch protocols: HTTP/1.1, shared with nobody.
     pub(super) async fn connect_to_switch(&self) -> Result<Connection, ProxyError> {
         let sender = match self.connector.connect(Offer::Http1).await? {
-            Connected::Plain(stream) => start_switchable(TokioIo::new(stream)).await,
-            Connected::Tls(stream) => start_switchable(TokioIo::new(*stream)).await,
+            Connected::Plain(stream) => handshake::http1_that_may_switch(TokioIo::new(stream)).await,
+            Connected::Tls(stream) => handshake::http1_that_may_switch(TokioIo::new(*stream)).await,
         };
         sender.map(Connection::Switchable).map_err(|error| self.protocol_error(&error))
     }
@@ -160,14 +143,8 @@ impl Pool {
         let now = self.clock.now();
         let fresh = |since: SystemTime| now.duration_since(since).unwrap_or_default() < LONGEST_WAIT;
         let mut open = self.open();
-        open.shared.retain(|shared| {
-            let busy = Arc::strong_count(&shared.streams) > 1;
-            !shared.sender.is_closed() && (busy || fresh(shared.last_used))
-        });
-        let roomy = open
-            .shared
-            .iter_mut()
-            .find(|shared| Arc::strong_count(&shared.streams) <= shared.streams.most.load(Ordering::Relaxed));
+        open.shared.retain(|shared| !shared.sender.is_closed() && (shared.streams.any() || fresh(shared.last_used)));
+        let roomy = open.shared.iter_mut().find(|shared| fresh(shared.last_used) && shared.streams.have_room());
         if let Some(shared) = roomy {
             shared.last_used = now;
             return Some(Connection::Http2(shared.sender.clone(), shared.streams.clone()));
@@ -184,23 +161,26 @@ impl Pool {
         let http2 = connected.speaks_http2();
         self.http1_only.store(!http2, Ordering::Relaxed);
         let connection = match connected {
-            Connected::Plain(stream) => start_http1(TokioIo::new(stream)).await,
-            Connected::Tls(stream) if http2 => start_http2(TokioIo::new(*stream)).await,
-            Connected::Tls(stream) => start_http1(TokioIo::new(*stream)).await,
+            Connected::Plain(stream) => handshake::http1(TokioIo::new(stream)).await.map(Connection::Http1),
+            Connected::Tls(stream) if http2 => {
+                handshake::http2(TokioIo::new(*stream)).await.map(|shared| self.share(shared))
+            }
+            Connected::Tls(stream) => handshake::http1(TokioIo::new(*stream)).await.map(Connection::Http1),
         };
-        let connection = connection.map_err(|error| self.protocol_error(&error))?;
-        if let Connection::Http2(sender, streams) = &connection {
-            let shared = Shared { sender: sender.clone(), streams: streams.clone(), last_used: self.clock.now() };
-            self.open().shared.push(shared);
-        }
-        Ok(connection)
+        connection.map_err(|error| self.protocol_error(&error))
+    }
+
+    fn share(&self, (sender, streams): (Http2, Arc<Streams>)) -> Connection {
+        let shared = Shared { sender: sender.clone(), streams: streams.clone(), last_used: self.clock.now() };
+        self.open().shared.push(shared);
+        Connection::Http2(sender, streams)
     }
 
     fn protocol_error(&self, error: &hyper::Error) -> ProxyError {
         ProxyError::UpstreamProtocol { host: self.host(), problem: Causes(error).to_string() }
     }
 
-    fn keep(&self, sender: http1::SendRequest<RequestBody>) {
+    fn keep(&self, sender: Http1) {
         let since = self.clock.now();
         let mut open = self.open();
         if open.idle.len() < MOST_IDLE {
@@ -251,56 +231,4 @@ impl Lease {
             });
         }
     }
-}
-
-async fn start_http1<I>(io: I) -> Result<Connection, hyper::Error>
-where
-    I: Read + Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new().handshake(io).await?;
-    tokio::spawn(run(connection));
-    Ok(Connection::Http1(sender))
-}
-
-/// Carries a connection to its end.
-async fn run(connection: impl Future<Output = Result<(), hyper::Error>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(error = %Causes(&error), "upstream connection ended");
-    }
-}
-
-async fn start_switchable<I>(io: I) -> Result<http1::SendRequest<RequestBody>, hyper::Error>
-where
-    I: Read + Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new().handshake(io).await?;
-    tokio::spawn(run(connection.with_upgrades()));
-    Ok(sender)
-}
-
-async fn start_http2<I>(io: I) -> Result<Connection, hyper::Error>
-where
-    I: Read + Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PONG)
-        .handshake(io)
-        .await?;
-    let streams = Arc::new(Streams { most: AtomicUsize::new(connection.current_max_send_streams()) });
-    let counted = Arc::downgrade(&streams);
-    let mut connection = Box::pin(connection);
-    let watched = poll_fn(move |cx| {
-        let ended = connection.as_mut().poll(cx);
-        // The upstream's settings come after the handshake, and may come again.
-        if let Some(streams) = counted.upgrade() {
-            streams.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
-        }
-        ended
-    });
-    tokio::spawn(run(watched));
-    Ok(Connection::Http2(sender, streams))
 }

@@ -4,6 +4,9 @@
 //! way to be told otherwise; a new credential has nothing cached, reads its token file again, and costs next to nothing
 //! because the HTTP clients are shared.
 
+use std::ffi::OsStr;
+use std::io;
+use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,20 +16,19 @@ use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, Transport};
 use azure_identity::{
     AzureCliCredential, AzureCliCredentialOptions, AzureDeveloperCliCredential, AzureDeveloperCliCredentialOptions,
-    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
-    ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions, Executor,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
+    WorkloadIdentityCredentialOptions,
 };
 use rustls::ClientConfig;
 use secrecy::ExposeSecret;
 use url::Url;
 
 use super::chain::Chain;
-use super::executor::KillOnDrop;
+use super::executor;
 use super::transport::Transports;
 use super::{AccessToken, CredentialError, TokenSource};
 use crate::config::{Config, CredentialSource, IdentityName, ManagedIdentity, Scope};
-
-pub(super) use azure_identity::Executor;
 
 /// How long a service on the network may take to give a token.
 const NETWORK_DEADLINE: Duration = Duration::from_secs(10);
@@ -67,6 +69,17 @@ pub fn name(source: &CredentialSource) -> &'static str {
         CredentialSource::ClientSecret { .. } => "client-secret",
         CredentialSource::AzureCli { .. } => "azure-cli",
         CredentialSource::AzureDeveloperCli { .. } => "azure-developer-cli",
+    }
+}
+
+/// How `az` and `azd` are run.
+#[derive(Debug)]
+struct KillOnDrop;
+
+#[async_trait]
+impl Executor for KillOnDrop {
+    async fn run(&self, program: &OsStr, arguments: &[&OsStr]) -> io::Result<Output> {
+        executor::run(program, arguments).await
     }
 }
 

@@ -1,0 +1,95 @@
+//! From a connected socket to something that sends requests: HTTP/1.1, HTTP/1.1 that may switch protocols, HTTP/2.
+
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper::rt::{Read, Write};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::upload::RequestBody;
+use crate::error::Causes;
+
+/// A connection that carries streams is asked this often whether it is still there…
+const PING: Duration = Duration::from_secs(30);
+/// …and given this long to say so.
+const PONG: Duration = Duration::from_secs(20);
+/// Flow-control windows that keep a fast link full at 50 ms of distance.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+pub(super) type Http1 = http1::SendRequest<RequestBody>;
+pub(super) type Http2 = http2::SendRequest<RequestBody>;
+
+/// The streams of an HTTP/2 connection: one reference for the pool and one for each request under way.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// How many the upstream allows at once.
+    most: AtomicUsize,
+}
+
+impl Streams {
+    /// Whether a request is under way.
+    pub(super) fn any(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+
+    /// Whether the upstream would take another one at once.
+    pub(super) fn have_room(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) <= self.most.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) async fn http1<I>(io: I) -> Result<Http1, hyper::Error>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().handshake(io).await?;
+    tokio::spawn(run(connection));
+    Ok(sender)
+}
+
+pub(super) async fn http1_that_may_switch<I>(io: I) -> Result<Http1, hyper::Error>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().handshake(io).await?;
+    tokio::spawn(run(connection.with_upgrades()));
+    Ok(sender)
+}
+
+pub(super) async fn http2<I>(io: I) -> Result<(Http2, Arc<Streams>), hyper::Error>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .handshake(io)
+        .await?;
+    let streams = Arc::new(Streams { most: AtomicUsize::new(connection.current_max_send_streams()) });
+    let counted = Arc::downgrade(&streams);
+    let mut connection = Box::pin(connection);
+    let watched = poll_fn(move |cx| {
+        let ended = connection.as_mut().poll(cx);
+        // The upstream's settings come after the handshake, and may come again.
+        if let Some(streams) = counted.upgrade() {
+            streams.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        }
+        ended
+    });
+    tokio::spawn(run(watched));
+    Ok((sender, streams))
+}
+
+/// Carries a connection to its end.
+async fn run(connection: impl Future<Output = Result<(), hyper::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = %Causes(&error), "upstream connection ended");
+    }
+}
