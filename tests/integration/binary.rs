@@ -234,12 +234,26 @@ async fn app_service_is_asked_where_it_says_it_is() {
     let azure = emulator().await;
     let mut command = serve(&azure);
     command.env("IDENTITY_ENDPOINT", azure.app_service()).env("IDENTITY_HEADER", azure.app_service_header());
-    // A metadata service is asked directly, whatever forward proxy there is.
-    command.env("HTTP_PROXY", "http://127.0.0.1:9").env("ALL_PROXY", "http://127.0.0.1:9");
     let running = Running::start(&mut command).await;
     let response = running.get("/v1/models").await;
     assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
     assert_eq!((azure.control().count(Route::AppService), azure.control().count(Route::Imds)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_metadata_service_is_asked_directly_whatever_forward_proxy_there_is() {
+    let azure = emulator().await;
+    let mut command = serve(&azure);
+    // This machine under a name that no rule exempts: only the metadata client's own rule keeps the proxy out.
+    let imds = azure.imds().replace("127.0.0.1", "0.0.0.0");
+    command.args(["--set", &format!("credential.imds_endpoint={imds}")]);
+    command
+        .env("HTTP_PROXY", "http://127.0.0.1:9")
+        .env("http_proxy", "http://127.0.0.1:9")
+        .env("ALL_PROXY", "http://127.0.0.1:9");
+    let running = Running::start(&mut command).await;
+    let response = running.get("/v1/models").await;
+    assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
 }
 
 #[tokio::test]
