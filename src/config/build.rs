@@ -2,13 +2,11 @@
 
 use url::Url;
 
-use super::choices::{Cloud, CredentialKind};
+use super::choices::Cloud;
+use super::credential::credential;
 use super::layers::Layers;
 use super::settings::{self, Settings};
-use super::{
-    Config, ConfigError, Credential, CredentialSource, Environment, IdentityName, Limits, ManagedIdentity, Management,
-    Proxies, Scope, Telemetry, Upstream,
-};
+use super::{Config, ConfigError, Credential, Environment, Limits, Management, Proxies, Scope, Telemetry, Upstream};
 
 /// Reads the merged layers into [`Settings`] and decides what they mean.
 pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config, ConfigError> {
@@ -44,53 +42,35 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
             shutdown_grace: settings.limits.shutdown_grace,
         },
         telemetry: Telemetry { log_format: settings.telemetry.log_format, log_level: settings.telemetry.log_level.0 },
-        proxies: Proxies::read(environment),
+        proxies: Proxies::read(environment)?,
     })
 }
 
 /// Names the key, its value and its layer for whatever the merged values do not fit.
 fn read(layers: &Layers) -> Result<Settings, ConfigError> {
-    let merged = layers.merged().map_err(|error| bad(layers, "", error.to_string()))?;
-    serde_path_to_error::deserialize(merged.cache).map_err(|error| {
+    serde_path_to_error::deserialize(layers.merged()?).map_err(|error| {
         let key = error.path().to_string();
-        let problem = error.into_inner().to_string();
-        match problem.split_once("unknown field ") {
-            Some((_, rest)) => unknown(layers, &key, rest),
-            None => bad(layers, &key, plain(&problem, &key)),
+        let problem = plain(&error.into_inner().to_string(), &key);
+        match problem.strip_prefix("unknown field ") {
+            Some(rest) => {
+                let expected = rest.split_once(", ").map_or("", |(_, expected)| expected);
+                layers.unknown_key(&key, expected.to_owned())
+            }
+            None => layers.bad_value(&key, problem),
         }
     })
 }
 
-/// The library appends the key to some of its messages; ours name it themselves.
+/// The library's words without the key and the value, which it adds to some of its messages: ours name both, if they may.
 fn plain(problem: &str, key: &str) -> String {
-    let last = key.rsplit('.').next().unwrap_or(key);
-    [format!(" for key `{key}`"), format!(" for key `{last}`")]
-        .iter()
-        .fold(problem.to_owned(), |text, end| text.strip_suffix(end.as_str()).map_or(text.clone(), str::to_owned))
-}
-
-fn unknown(layers: &Layers, key: &str, rest: &str) -> ConfigError {
-    let name = rest.split('`').nth(1).unwrap_or_default();
-    // Depending on how deep the error arose, the path ends in the unknown name or before it.
-    let named = key.ends_with(name);
-    let key = if named || name.is_empty() {
-        key.to_owned()
-    } else {
-        [key, name].join(".").trim_start_matches('.').to_owned()
+    let named = |(words, name): (&str, &str)| {
+        key.ends_with(name.strip_suffix('`')?.rsplit('.').next()?).then(|| words.to_owned())
     };
-    let expected =
-        rest.split_once(", ").map_or("", |(_, expected)| expected).split(" for key ").next().unwrap_or_default();
-    let (layer, value) = layers.origin(&key).unwrap_or_else(|| nowhere(&key));
-    ConfigError::UnknownKey { key, value, layer, expected: expected.to_owned() }
-}
-
-fn bad(layers: &Layers, key: &str, problem: String) -> ConfigError {
-    let (layer, value) = layers.origin(key).unwrap_or_else(|| nowhere(key));
-    ConfigError::BadValue { key: key.to_owned(), value, layer, problem }
-}
-
-fn nowhere(key: &str) -> (String, super::Shown) {
-    ("no layer".to_owned(), super::Shown::new(key, &config::Value::from("")))
+    let words = problem.rsplit_once(" for key `").and_then(named).unwrap_or_else(|| problem.to_owned());
+    match words.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((_, wanted)) => format!("expected {wanted}"),
+        None => words,
+    }
 }
 
 /// What a cloud's name stands for.
@@ -130,88 +110,6 @@ impl Cloud {
 fn known(url: &'static str) -> Url {
     #[expect(clippy::expect_used, reason = "the texts stand above and a test reads each")]
     Url::parse(url).expect("a URL")
-}
-
-fn credential(
-    layers: &Layers,
-    settings: &settings::Credential,
-    environment: &Environment,
-) -> Result<CredentialSource, ConfigError> {
-    let identity = identity_name(layers, settings)?;
-    let app_service = environment.get("IDENTITY_ENDPOINT").is_some() && environment.get("IDENTITY_HEADER").is_some();
-    let managed = ManagedIdentity { identity, app_service };
-    let cli = CredentialSource::AzureCli { tenant_id: settings.tenant_id.clone() };
-    let azd = CredentialSource::AzureDeveloperCli { tenant_id: settings.tenant_id.clone() };
-    match settings.kind {
-        CredentialKind::ManagedIdentity => {
-            if app_service && matches!(managed.identity, IdentityName::ResourceId(_)) {
-                let problem =
-                    "App Service and Container Apps are asked by client or object id; set one of those instead";
-                return Err(bad(layers, "credential.resource_id", problem.to_owned()));
-            }
-            Ok(CredentialSource::ManagedIdentity(managed))
-        }
-        CredentialKind::WorkloadIdentity => workload_identity(settings),
-        CredentialKind::ClientSecret => client_secret(settings),
-        CredentialKind::AzureCli => Ok(cli),
-        CredentialKind::AzureDeveloperCli => Ok(azd),
-        CredentialKind::Auto => {
-            let explicit = client_secret(settings).ok().into_iter().chain(workload_identity(settings).ok());
-            let found = [CredentialSource::ManagedIdentity(managed), cli, azd];
-            Ok(CredentialSource::Auto(explicit.chain(found).collect()))
-        }
-    }
-}
-
-fn workload_identity(settings: &settings::Credential) -> Result<CredentialSource, ConfigError> {
-    Ok(CredentialSource::WorkloadIdentity {
-        tenant_id: required(settings.tenant_id.as_ref(), "credential.tenant_id", "the directory; set AZURE_TENANT_ID")?,
-        client_id: required(
-            settings.client_id.as_ref(),
-            "credential.client_id",
-            "the application; set AZURE_CLIENT_ID",
-        )?,
-        token_file: required(
-            settings.federated_token_file.as_ref(),
-            "credential.federated_token_file",
-            "the platform's token; AKS sets AZURE_FEDERATED_TOKEN_FILE in pods labelled azure.workload.identity/use=true",
-        )?,
-    })
-}
-
-fn client_secret(settings: &settings::Credential) -> Result<CredentialSource, ConfigError> {
-    Ok(CredentialSource::ClientSecret {
-        tenant_id: required(settings.tenant_id.as_ref(), "credential.tenant_id", "the directory; set AZURE_TENANT_ID")?,
-        client_id: required(
-            settings.client_id.as_ref(),
-            "credential.client_id",
-            "the application; set AZURE_CLIENT_ID",
-        )?,
-        secret: required(
-            settings.client_secret.as_ref(),
-            "credential.client_secret",
-            "the application's secret; set AZURE_CLIENT_SECRET",
-        )?,
-    })
-}
-
-fn required<T: Clone>(value: Option<&T>, key: &'static str, problem: &'static str) -> Result<T, ConfigError> {
-    value.cloned().ok_or(ConfigError::Missing { key, problem })
-}
-
-fn identity_name(layers: &Layers, settings: &settings::Credential) -> Result<IdentityName, ConfigError> {
-    match (&settings.client_id, &settings.object_id, &settings.resource_id) {
-        (None, None, None) => Ok(IdentityName::SystemAssigned),
-        (Some(id), None, None) => Ok(IdentityName::ClientId(id.clone())),
-        (None, Some(id), None) => Ok(IdentityName::ObjectId(id.clone())),
-        (None, None, Some(id)) => Ok(IdentityName::ResourceId(id.clone())),
-        (_, None, Some(_)) | (_, Some(_), _) => {
-            let key = if settings.object_id.is_some() { "credential.object_id" } else { "credential.resource_id" };
-            let problem = "an identity has one name: set one of credential.client_id (AZURE_CLIENT_ID), \
-                           credential.object_id and credential.resource_id";
-            Err(bad(layers, key, problem.to_owned()))
-        }
-    }
 }
 
 fn management(settings: settings::Management, cloud: &CloudParts) -> Management {

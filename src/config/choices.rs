@@ -89,9 +89,11 @@ impl TryFrom<String> for LogLevel {
             || "expected error, warn, info, debug, trace or off, or directives like info,hyper=debug".to_owned();
         let directives = match text.parse::<LevelFilter>() {
             Ok(LevelFilter::OFF) => Targets::new().with_default(LevelFilter::OFF),
-            Ok(level) => {
-                Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("aoai_auth_proxy", level)
-            }
+            Ok(level) => Targets::new()
+                .with_default(LevelFilter::WARN.min(level))
+                .with_target("aoai_auth_proxy", level)
+                // It tells of every certificate that it refuses; so do we, with the host and what to do.
+                .with_target("rustls_platform_verifier", LevelFilter::OFF),
             // The library takes a lone name for a module at its loudest; here it is a misspelt level.
             Err(_)
                 if text.split(',').any(|part| !part.contains('=') && part.trim().parse::<LevelFilter>().is_err()) =>
@@ -101,5 +103,26 @@ impl TryFrom<String> for LogLevel {
             Err(_) => text.parse().map_err(|_| expected())?,
         };
         Ok(Self(directives))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_level_is_the_proxys_own() {
+        let enabled = |text: &str, target: &str, level: LevelFilter| {
+            let targets = LogLevel::try_from(text.to_owned()).expect("a level").0;
+            targets.would_enable(target, &level.into_level().expect("a level"))
+        };
+        assert!(enabled("debug", "aoai_auth_proxy::identity", LevelFilter::DEBUG));
+        assert!(enabled("debug", "hyper", LevelFilter::WARN) && !enabled("debug", "hyper", LevelFilter::INFO));
+        assert!(enabled("error", "hyper", LevelFilter::ERROR) && !enabled("error", "hyper", LevelFilter::WARN));
+        assert!(!enabled("off", "aoai_auth_proxy", LevelFilter::ERROR));
+        for bare in ["error", "info", "trace"] {
+            assert!(!enabled(bare, "rustls_platform_verifier::verification::others", LevelFilter::ERROR), "{bare}");
+        }
+        assert!(enabled("info,rustls_platform_verifier=debug", "rustls_platform_verifier", LevelFilter::DEBUG));
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use http::uri::{Authority, Scheme};
+use rustls::pki_types::{DnsName, ServerName};
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -12,6 +13,7 @@ use url::{Host, Url};
 pub struct Endpoint {
     scheme: Scheme,
     authority: Authority,
+    server_name: ServerName<'static>,
     prefix: String,
 }
 
@@ -22,18 +24,19 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// Says what would be right if the text is no URL, names a scheme other than `https` (`http` for a loopback host), or
-    /// carries a user, a query or a fragment.
+    /// Says what would be right if the text is no URL, names a scheme other than `https` (`http` for a loopback host) or a
+    /// host that DNS cannot name, or carries a user, a query or a fragment.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let url = service_url(text)?;
+        let (url, server_name) = service(text)?;
         let path = url.path().trim_end_matches('/');
         let path = path.strip_suffix("/openai/v1").or_else(|| path.strip_suffix("/openai")).unwrap_or(path);
+        let path = path.trim_end_matches('/');
         if path.contains("..") || path.contains("//") || path.contains('%') {
             return Err("the path must be plain: no `..`, `//` or `%`".to_owned());
         }
         let authority = url.authority().parse().map_err(|_| "the host is not one that HTTP can name".to_owned())?;
         let scheme = if url.scheme() == "http" { Scheme::HTTP } else { Scheme::HTTPS };
-        Ok(Self { scheme, authority, prefix: path.to_owned() })
+        Ok(Self { scheme, authority, server_name, prefix: path.to_owned() })
     }
 
     /// `https`, or `http` for a loopback host.
@@ -46,6 +49,12 @@ impl Endpoint {
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// The name that the resource's certificate must carry.
+    #[must_use]
+    pub fn server_name(&self) -> &ServerName<'static> {
+        &self.server_name
     }
 
     /// What every path on the resource begins with: mostly nothing.
@@ -83,18 +92,32 @@ impl std::fmt::Display for Endpoint {
 
 /// Reads the address of a service: `https`, or `http` for a loopback host.
 pub(super) fn service_url(text: &str) -> Result<Url, String> {
-    let url = plain_url(text)?;
+    service(text).map(|(url, _)| url)
+}
+
+fn service(text: &str) -> Result<(Url, ServerName<'static>), String> {
+    let (url, server_name) = plain_url(text)?;
     match url.scheme() {
-        "https" => Ok(url),
-        "http" if url.host().is_some_and(|host| host_is_loopback(&host)) => Ok(url),
+        "https" => Ok((url, server_name)),
+        "http" if url.host().is_some_and(|host| host_is_loopback(&host)) => Ok((url, server_name)),
         "http" => Err("must begin with https://; http:// is for a loopback host only".to_owned()),
         other => Err(format!("must begin with https://, not {other}://")),
     }
 }
 
+/// Reads the address of Entra, which is never asked over plain HTTP and whose paths begin with the tenant.
+pub(super) fn authority_url(text: &str) -> Result<Url, String> {
+    let (url, _) = plain_url(text)?;
+    match (url.scheme(), url.path()) {
+        ("https", "/") => Ok(url),
+        ("https", _) => Err("must not carry a path: the tenant goes there; expected https://HOST".to_owned()),
+        (other, _) => Err(format!("must begin with https://, not {other}://")),
+    }
+}
+
 /// Reads the address of the metadata service, which speaks plain HTTP on a link-local address.
 pub(super) fn metadata_url(text: &str) -> Result<Url, String> {
-    let url = plain_url(text)?;
+    let (url, _) = plain_url(text)?;
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("must begin with http://".to_owned()) }
 }
 
@@ -112,18 +135,28 @@ fn host_is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
     }
 }
 
-fn plain_url(text: &str) -> Result<Url, String> {
+fn plain_url(text: &str) -> Result<(Url, ServerName<'static>), String> {
     let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL ({error}); expected https://HOST"))?;
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("names no host; expected https://HOST".to_owned());
-    }
+    let server_name = server_name(&url)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not carry a user name or password".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not carry a query or a fragment".to_owned());
     }
-    Ok(url)
+    Ok((url, server_name))
+}
+
+/// Who is asked for at the other end: a URL's host may hold what no DNS name can.
+pub(super) fn server_name(url: &Url) -> Result<ServerName<'static>, String> {
+    match url.host() {
+        None => Err("names no host; expected https://HOST".to_owned()),
+        Some(Host::Ipv4(address)) => Ok(address.into()),
+        Some(Host::Ipv6(address)) => Ok(address.into()),
+        Some(Host::Domain(name)) => DnsName::try_from(name.to_owned())
+            .map(ServerName::DnsName)
+            .map_err(|_| "names a host that is no DNS name; was a variable left unreplaced in it?".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_forms_people_paste_mean_the_same() {
-        for text in ["", "/", "/openai", "/openai/", "/openai/v1", "/openai/v1/"] {
+        for text in ["", "/", "//", "/openai", "/openai/", "/openai/v1", "/openai/v1/", "//openai/v1", "///openai//"] {
             let endpoint = Endpoint::parse(&format!("https://Name.openai.azure.com{text}")).expect(text);
             assert_eq!(endpoint.to_string(), "https://name.openai.azure.com");
         }
@@ -171,8 +204,38 @@ mod tests {
             "https://h?x=1",
             "https://h#f",
             "https://h/a%2fb",
+            "https://h//a",
+            "https://h/openai//v1",
+            "https://$NAME.openai.azure.com",
+            "https://name..openai.azure.com",
+            "https://-name.openai.azure.com",
+            "https://name.1",
         ] {
             assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_certificate_must_carry_the_host() {
+        for (text, name) in [
+            ("https://Name.openai.azure.com", "name.openai.azure.com"),
+            ("https://name.openai.azure.com:8443/openai", "name.openai.azure.com"),
+            ("https://my_name.internal", "my_name.internal"),
+            ("https://127.0.0.1:1", "127.0.0.1"),
+            ("https://[::1]:1", "::1"),
+        ] {
+            assert_eq!(Endpoint::parse(text).expect(text).server_name().to_str(), name);
+        }
+    }
+
+    #[test]
+    fn entra_is_a_host_that_speaks_tls() {
+        assert!(authority_url("https://login.microsoftonline.com").is_ok());
+        assert!(authority_url("https://127.0.0.1:1/").is_ok());
+        for text in
+            ["http://127.0.0.1:1", "https://h/tenant", "https://h?x", "https://h..x", "login.microsoftonline.com"]
+        {
+            assert!(authority_url(text).is_err(), "{text}");
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A snapshot of environment variables. Tests build one by hand instead of setting process variables.
+///
+/// An empty variable counts as unset, as is the custom among Azure's SDKs.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -15,13 +17,13 @@ impl Environment {
         let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self(std::env::vars_os().filter_map(utf8).collect())
+        std::env::vars_os().filter_map(utf8).collect()
     }
 
-    /// The value of `name`. An empty variable counts as unset, as is the custom among Azure's SDKs.
+    /// The value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str)
     }
 
     /// The variables whose names begin with `prefix`, in the order of their names.
@@ -48,6 +50,19 @@ impl std::fmt::Debug for Environment {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let owned = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self(owned.filter(|(_, value)| !value.is_empty()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        let environment = Environment::from_iter([("A_SET", "1"), ("A_EMPTY", "")]);
+        assert_eq!((environment.get("A_SET"), environment.get("A_EMPTY")), (Some("1"), None));
+        assert_eq!(environment.starting_with("A_").collect::<Vec<_>>(), [("A_SET", "1")]);
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use config::ValueKind;
+
 /// A configuration that nothing can be started with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -25,7 +27,7 @@ pub enum ConfigError {
         /// The parser's words, with line and column.
         problem: String,
     },
-    /// `--set` without `=`.
+    /// `--set` without `=`; of what was written, the beginning that looks like a key.
     #[error("--set {0}: expected section.key=value")]
     Assignment(String),
     /// A key that does not exist.
@@ -62,19 +64,65 @@ pub enum ConfigError {
     },
 }
 
-/// A value as it may be shown: secrets are not.
+/// A value as it may be shown: secrets are not, and neither are sections and lists, which may hold some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown(String);
 
+/// Sections whose keys mostly hold secrets.
+const SECRET_SECTIONS: [&str; 2] = ["credential", "apps"];
+
+/// Parts of names that people give to secrets.
+const SECRET_NAMES: [&str; 6] = ["secr", "key", "pass", "pwd", "token", "auth"];
+
 impl Shown {
-    /// `value` of `key`, or a stand-in if the key holds a secret.
-    pub(super) fn new(key: &str, value: &config::Value) -> Self {
-        if super::is_secret(key) {
-            return Self("(secret)".to_owned());
+    /// The value of a key that there is.
+    pub(super) fn known(key: &str, value: &ValueKind) -> Self {
+        // A section that was given a value: whatever it was meant for, it may be the secret.
+        if key == "credential.client_secret" || SECRET_SECTIONS.contains(&key) {
+            Self::hidden()
+        } else {
+            Self::open(value)
         }
-        Self(match &value.kind {
-            config::ValueKind::String(text) => format!("{text:?}"),
-            other => other.to_string(),
+    }
+
+    /// The value of a key that there is not: hidden wherever it may have been meant for one that holds a secret.
+    pub(super) fn unknown(key: &str, value: &ValueKind) -> Self {
+        let key = key.to_ascii_lowercase();
+        let section = key.split('.').next().unwrap_or_default();
+        let secret = SECRET_SECTIONS.contains(&section) || SECRET_NAMES.iter().any(|name| key.contains(name));
+        if secret { Self::hidden() } else { Self::open(value) }
+    }
+
+    /// A URL without what may be a user's name and password in it: scheme, host and port.
+    pub(super) fn url(text: &str) -> Self {
+        let Some((_, behind)) = text.rsplit_once('@') else { return Self(format!("{text:?}")) };
+        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        let separator = if scheme.is_empty() { "" } else { "://" };
+        let host = behind.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        let plain = |part: &str, signs: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c));
+        if plain(scheme, "+-.") && plain(host, "-._:[]") {
+            Self(format!("{scheme}{separator}{host}"))
+        } else {
+            Self::hidden()
+        }
+    }
+
+    fn hidden() -> Self {
+        Self("(secret)".to_owned())
+    }
+
+    fn open(value: &ValueKind) -> Self {
+        Self(match value {
+            ValueKind::String(text) => format!("{text:?}"),
+            ValueKind::Table(_) => "{…}".to_owned(),
+            ValueKind::Array(_) => "[…]".to_owned(),
+            ValueKind::Nil
+            | ValueKind::Boolean(_)
+            | ValueKind::I64(_)
+            | ValueKind::I128(_)
+            | ValueKind::U64(_)
+            | ValueKind::U128(_)
+            | ValueKind::Float(_) => value.to_string(),
         })
     }
 }
@@ -82,5 +130,48 @@ impl Shown {
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        let value = ValueKind::from("hunter2");
+        for key in [
+            "credential.clientsecret",
+            "apps.a.ky",
+            "apps",
+            "upstream.api_key",
+            "Credential.Kind",
+            "a.pwd",
+            "client_secret",
+        ] {
+            assert_eq!(Shown::unknown(key, &value).to_string(), "(secret)", "{key}");
+        }
+        assert_eq!(Shown::unknown("upstream.endpont", &value).to_string(), "\"hunter2\"");
+        for key in ["credential.client_secret", "credential", "apps"] {
+            assert_eq!(Shown::known(key, &value).to_string(), "(secret)", "{key}");
+        }
+        assert_eq!(Shown::known("credential.authority_host", &value).to_string(), "\"hunter2\"");
+        let section = ValueKind::from(config::Map::from_iter([("x".to_owned(), "hunter2")]));
+        assert_eq!(Shown::unknown("sektion", &section).to_string(), "{…}");
+        assert_eq!(Shown::unknown("list", &ValueKind::from(vec!["hunter2"])).to_string(), "[…]");
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_user() {
+        for (text, shown) in [
+            ("socks5://proxy:1080", "\"socks5://proxy:1080\""),
+            ("https://user:hunter2@proxy:443/x", "https://proxy:443"),
+            ("user:hunter2@proxy:443", "proxy:443"),
+            ("http://user:hun@ter2@proxy", "http://proxy"),
+            ("user:hunter2://@proxy", "(secret)"),
+            ("http://user@hunter2 x", "(secret)"),
+        ] {
+            assert_eq!(Shown::url(text).to_string(), shown);
+        }
     }
 }

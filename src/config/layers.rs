@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use config::builder::DefaultState;
-use config::{Config as Values, ConfigBuilder, File, FileFormat, Source, Value};
+use config::{File, FileFormat, Source, Value, ValueKind};
 
 use super::error::{ConfigError, Shown};
 use super::{Environment, Overrides};
@@ -25,14 +24,15 @@ const CONVENTIONAL: [(&str, &str); 8] = [
 /// Variables of ours: `AOAI_PROXY__SECTION__KEY`.
 const PREFIX: &str = "AOAI_PROXY__";
 
+/// Values by name; sections are tables among them.
+type Table = config::Map<String, Value>;
+
 /// All layers, the weakest first.
-#[derive(Debug)]
 pub(super) struct Layers(Vec<Layer>);
 
-#[derive(Debug)]
 struct Layer {
     name: String,
-    values: Values,
+    values: Table,
 }
 
 impl Layers {
@@ -44,12 +44,12 @@ impl Layers {
         }
         for (variable, key) in CONVENTIONAL {
             if let Some(value) = environment.get(variable) {
-                layers.push(format!("environment variable {variable}"), key, value);
+                layers.push(format!("environment variable {variable}"), key, value)?;
             }
         }
         for (variable, value) in environment.starting_with(PREFIX) {
             let key = variable[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
-            layers.push(format!("environment variable {variable}"), &key, value);
+            layers.push(format!("environment variable {variable}"), &key, value)?;
         }
         layers.push_overrides(overrides)?;
         Ok(layers)
@@ -57,46 +57,72 @@ impl Layers {
 
     /// The embedded defaults alone.
     pub(super) fn defaults() -> Self {
-        let mut layers = Self(Vec::new());
-        let values = Values::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
         #[expect(clippy::expect_used, reason = "the text is part of the program and a test reads it")]
-        let values = values.expect("the embedded defaults are TOML");
-        layers.0.push(Layer { name: "the defaults".to_owned(), values });
-        layers
-    }
-
-    /// One more layer, stronger than those before it, that sets one key.
-    pub(super) fn push(&mut self, name: String, key: &str, value: &str) {
-        let setting = Setting { key: key.to_owned(), value: value.to_owned() };
-        #[expect(clippy::expect_used, reason = "`Setting` cannot fail to be collected")]
-        let values = Values::builder().add_source(setting).build().expect("one setting");
-        self.0.push(Layer { name, values });
+        let values = toml(DEFAULTS).expect("the embedded defaults are TOML");
+        Self(vec![Layer { name: "the defaults".to_owned(), values }])
     }
 
     /// What was said on the command line.
     pub(super) fn push_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
         for (option, key, value) in &overrides.named {
-            self.push(format!("command line {option}"), key, value);
+            self.push(format!("command line {option}"), key, value)?;
         }
         for assignment in &overrides.assignments {
-            let (key, value) = assignment.split_once('=').ok_or_else(|| ConfigError::Assignment(assignment.clone()))?;
-            self.push("command line --set".to_owned(), key.trim(), value);
+            let (key, value) =
+                assignment.split_once('=').ok_or_else(|| ConfigError::Assignment(beginning(assignment)))?;
+            self.push("command line --set".to_owned(), key.trim(), value)?;
         }
         Ok(())
     }
 
     /// All layers laid over each other.
-    pub(super) fn merged(&self) -> Result<Values, config::ConfigError> {
-        let add = |builder: ConfigBuilder<DefaultState>, layer: &Layer| builder.add_source(layer.values.clone());
-        self.0.iter().fold(Values::builder(), add).build()
+    pub(super) fn merged(&self) -> Result<Value, ConfigError> {
+        let mut merged = Table::new();
+        for layer in &self.0 {
+            lay_over(&mut merged, &layer.values).map_err(|(key, value)| ConfigError::BadValue {
+                value: Shown::known(&key, value),
+                key,
+                layer: layer.name.clone(),
+                problem: "is a section; set the keys in it".to_owned(),
+            })?;
+        }
+        Ok(Value::new(None, ValueKind::Table(merged)))
+    }
+
+    /// The error for a key that there is, with a value that does not fit it.
+    pub(super) fn bad_value(&self, key: &str, problem: String) -> ConfigError {
+        let (layer, value) = self.origin(key);
+        ConfigError::BadValue { key: key.to_owned(), value: Shown::known(key, value), layer, problem }
+    }
+
+    /// The error for a key that there is not.
+    pub(super) fn unknown_key(&self, key: &str, expected: String) -> ConfigError {
+        let (layer, value) = self.origin(key);
+        ConfigError::UnknownKey { key: key.to_owned(), value: Shown::unknown(key, value), layer, expected }
     }
 
     /// The strongest layer that sets `key`, and what it sets it to.
-    pub(super) fn origin(&self, key: &str) -> Option<(String, Shown)> {
-        self.0.iter().rev().find_map(|layer| {
-            let value = layer.values.get::<Value>(key).ok().or_else(|| table_entry(&layer.values, key))?;
-            Some((layer.name.clone(), Shown::new(key, &value)))
-        })
+    fn origin(&self, key: &str) -> (String, &ValueKind) {
+        let found = self.0.iter().rev().find_map(|layer| Some((layer.name.clone(), look_up(&layer.values, key)?)));
+        found.unwrap_or(("no layer".to_owned(), &ValueKind::Nil))
+    }
+
+    /// One more layer, stronger than those before it, that sets one key.
+    fn push(&mut self, name: String, key: &str, value: &str) -> Result<(), ConfigError> {
+        let text = Value::from(value);
+        if !is_key(key) {
+            let expected = "expected section.key, like upstream.endpoint".to_owned();
+            let value = Shown::unknown(key, &text.kind);
+            return Err(ConfigError::UnknownKey { key: beginning(key), value, layer: name, expected });
+        }
+        let (sections, last) = key.rsplit_once('.').map_or((None, key), |(sections, last)| (Some(sections), last));
+        let innermost = Table::from_iter([(last.to_owned(), text)]);
+        let values =
+            sections.into_iter().flat_map(|sections| sections.rsplit('.')).fold(innermost, |inner, section| {
+                Table::from_iter([(section.to_owned(), Value::new(None, ValueKind::Table(inner)))])
+            });
+        self.0.push(Layer { name, values });
+        Ok(())
     }
 
     fn push_file(&mut self, path: &Path, named_by: &'static str) -> Result<(), ConfigError> {
@@ -105,38 +131,71 @@ impl Layers {
             named_by,
             source,
         })?;
-        let values = Values::builder()
-            .add_source(File::from_str(&text, FileFormat::Toml))
-            .build()
-            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), problem: error.to_string() })?;
+        let values = toml(&text)
+            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), problem: unquoted(&error.to_string()) })?;
         self.0.push(Layer { name: path.display().to_string(), values });
         Ok(())
     }
 }
 
-/// One key and its value, as a variable or an option gives them.
-#[derive(Debug, Clone)]
-struct Setting {
-    key: String,
-    value: String,
+/// Names are taken as they stand. A builder of the `config` crate would read each as an expression, in which `a[9]` makes
+/// a list of ten.
+fn toml(text: &str) -> Result<Table, config::ConfigError> {
+    File::from_str(text, FileFormat::Toml).collect()
 }
 
-impl Source for Setting {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<config::Map<String, Value>, config::ConfigError> {
-        Ok(config::Map::from_iter([(self.key.clone(), Value::from(self.value.as_str()))]))
+/// The parser's words and the place that they are about, without the line itself: a secret may stand there.
+fn unquoted(error: &str) -> String {
+    /// A frame above, the line, a frame below.
+    const QUOTATION: usize = 3;
+    let mut lines = error.trim_end().split('\n');
+    let first = lines.next().unwrap_or_default();
+    match first.strip_prefix("TOML parse error at ") {
+        Some(place) => format!("{place}: {}", lines.skip(QUOTATION).collect::<Vec<_>>().join(", ")),
+        None => first.to_owned(),
     }
 }
 
-/// A top-level entry whose name is not a path expression.
-fn table_entry(values: &Values, key: &str) -> Option<Value> {
-    match &values.cache.kind {
-        config::ValueKind::Table(table) => table.get(key).cloned(),
+/// Whether `key` is written as keys are: names joined by dots.
+fn is_key(key: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let mut names = key.split('.');
+    names.next().is_some_and(|section| !section.is_empty() && section.bytes().all(plain))
+        && names.all(|name| !name.is_empty() && name.bytes().all(|byte| plain(byte) || byte == b'-'))
+}
+
+/// The part of what should have been a key that looks like one. A slip of the pen can put a secret behind it.
+fn beginning(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    match text.find(|c| !plain(c)) {
+        Some(end) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Fails with the first key that is a section below and a mere value above.
+fn lay_over<'a>(lower: &mut Table, upper: &'a Table) -> Result<(), (String, &'a ValueKind)> {
+    for (name, value) in upper {
+        match (lower.get_mut(name).map(|value| &mut value.kind), &value.kind) {
+            (Some(ValueKind::Table(below)), ValueKind::Table(above)) => {
+                lay_over(below, above).map_err(|(key, value)| (format!("{name}.{key}"), value))?;
+            }
+            (Some(ValueKind::Table(_)), value) => return Err((name.clone(), value)),
+            _ => {
+                lower.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What `key` is set to. A name in a file may itself hold dots.
+fn look_up<'a>(table: &'a Table, key: &str) -> Option<&'a ValueKind> {
+    let within = |(dot, _)| match &table.get(&key[..dot])?.kind {
+        ValueKind::Table(section) => look_up(section, &key[dot + 1..]),
         _ => None,
-    }
+    };
+    table.get(key).map(|value| &value.kind).or_else(|| key.match_indices('.').find_map(within))
 }
 
 /// The one file that is read, and what named it. A file that was asked for by name must exist; the usual places may be
@@ -153,4 +212,63 @@ fn find_file(environment: &Environment, asked_for: Option<&Path>) -> Option<(Pat
     let system = Some(PathBuf::from("/etc/aoai-auth-proxy/config.toml"));
     let usual = [beside, user, system].into_iter().flatten();
     usual.into_iter().find(|path| path.exists()).map(|path| (path, "the usual places"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_names_joined_by_dots() {
+        for good in ["listen", "listen.address", "apps.my-app.key", "a.b.c_d"] {
+            assert!(is_key(good), "{good}");
+        }
+        for bad in ["", ".", "a.", ".a", "a..b", "a[9]", "A.b", "a-b.c", "a b", "a.b:c", "é"] {
+            assert!(!is_key(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_stronger_layer_wins_key_by_key() {
+        let mut layers = Layers::defaults();
+        for (name, value) in [("one", "1"), ("two", "2")] {
+            layers.push(name.to_owned(), "limits.max_connections", value).expect("a key");
+        }
+        let merged = layers.merged().expect("sections").into_table().expect("sections");
+        let limits = |key| look_up(&merged, key).map(ToString::to_string);
+        assert_eq!(limits("limits.max_connections").as_deref(), Some("2"));
+        assert_eq!(limits("limits.header_timeout").as_deref(), Some("15s"));
+        assert_eq!(layers.origin("limits.max_connections").0, "two");
+        assert_eq!(layers.origin("limits.header_timeout").0, "the defaults");
+    }
+
+    #[test]
+    fn names_in_a_file_are_no_expressions() {
+        let table = toml("\"a[99999999999999]\" = 1\n\"b.c\" = 2\n").expect("TOML");
+        assert_eq!(look_up(&table, "a[99999999999999]"), Some(&ValueKind::I64(1)));
+        assert_eq!(look_up(&table, "b.c"), Some(&ValueKind::I64(2)));
+    }
+
+    #[test]
+    fn a_syntax_error_has_a_place_and_no_quotation() {
+        let problem = |text| unquoted(&toml(text).map(|_| ()).expect_err("no TOML").to_string());
+        let missing_quote = problem("[credential]\nclient_secret = \"hunter2\nkind = \"auto\"\n");
+        assert!(missing_quote.starts_with("line 2, column "), "{missing_quote}");
+        for text in [
+            "client_secret = hunter2",
+            "client_secret = \"hunter2",
+            "client_secret = 'hunter2\n",
+            "client_secret = \"\"\"hunter2\n",
+            "client_secret \"hunter2\"",
+            "client_secret = \"\\hunter2\"",
+            "a = 1\na = \"hunter2\"",
+            "a = [\"hunter2\"",
+            "a = \"b\" \r hunter2",
+        ] {
+            let problem = problem(text);
+            assert!(problem.starts_with("line "), "{problem}");
+            assert!(problem.split_once(": ").is_some_and(|(_, words)| words.len() > 5), "{problem}");
+            assert!(!problem.contains("hunter2") && !problem.contains('|') && !problem.contains('\n'), "{problem}");
+        }
+    }
 }

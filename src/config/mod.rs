@@ -5,6 +5,7 @@
 
 mod build;
 mod choices;
+mod credential;
 mod endpoint;
 mod environment;
 mod error;
@@ -205,9 +206,4 @@ impl Config {
         layers.push_overrides(overrides)?;
         build(&layers, &Environment::default())
     }
-}
-
-/// Whether the value of `key` must never be shown.
-fn is_secret(key: &str) -> bool {
-    key == "credential.client_secret"
 }

@@ -52,7 +52,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// One segment of a management URL: letters, digits, dashes and dots, and not `.` or `..`.
+/// An id, or one segment of a management URL: letters, digits, dashes and dots, and not `.` or `..`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Segment(String);
@@ -94,6 +94,29 @@ impl fmt::Display for Segment {
     }
 }
 
+/// The Azure resource id of a user-assigned identity.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct ResourceId(String);
+
+impl TryFrom<String> for ResourceId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("/subscriptions/") {
+            Some(rest) if !rest.is_empty() && !text.contains(|c: char| c.is_control() || c.is_whitespace()) => Ok(Self(text)),
+            _ => Err("expected /subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME"
+                .to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +139,16 @@ mod tests {
             ["", "/.default", "https://cognitiveservices.azure.com", "https://a b/.default", "https://x/.default?y"]
         {
             assert!(Scope::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_resource_id_begins_at_its_subscription() {
+        let id = "/subscriptions/s/resourceGroups/g (1)/x".replace(' ', "_");
+        assert_eq!(ResourceId::try_from(id.clone()).expect("an id").to_string(), id);
+        for bad in ["", "name", "/subscriptions/", "subscriptions/s", "https://h/subscriptions/s", "/subscriptions/a b"]
+        {
+            assert!(ResourceId::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }
 }

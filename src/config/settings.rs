@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::choices::{Cloud, CredentialKind, LogFormat, LogLevel};
-use super::endpoint::{Endpoint, metadata_url, service_url};
-use super::{Scope, Segment};
+use super::endpoint::{Endpoint, authority_url, metadata_url, service_url};
+use super::names::{ResourceId, Scope, Segment};
 use crate::tls;
 
 /// All sections.
@@ -68,19 +68,21 @@ pub(super) struct Azure {
 pub(super) struct Credential {
     pub(super) kind: CredentialKind,
     /// `AZURE_TENANT_ID`.
-    pub(super) tenant_id: Option<String>,
+    pub(super) tenant_id: Option<Segment>,
     /// Application, or user-assigned identity. `AZURE_CLIENT_ID`.
-    pub(super) client_id: Option<String>,
+    pub(super) client_id: Option<Segment>,
     /// Another way to name a user-assigned identity.
-    pub(super) object_id: Option<String>,
+    pub(super) object_id: Option<Segment>,
     /// Another way to name a user-assigned identity.
-    pub(super) resource_id: Option<String>,
+    pub(super) resource_id: Option<ResourceId>,
     /// `AZURE_CLIENT_SECRET`.
+    #[serde(default, deserialize_with = "secret")]
     pub(super) client_secret: Option<SecretString>,
     /// `AZURE_FEDERATED_TOKEN_FILE`.
+    #[serde(default, deserialize_with = "file")]
     pub(super) federated_token_file: Option<PathBuf>,
     /// `AZURE_AUTHORITY_HOST`.
-    #[serde(default, deserialize_with = "optional_service")]
+    #[serde(default, deserialize_with = "authority")]
     pub(super) authority_host: Option<Url>,
     /// `AZURE_POD_IDENTITY_AUTHORITY_HOST`.
     #[serde(deserialize_with = "metadata_service")]
@@ -102,7 +104,7 @@ pub(super) struct Management {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
-    #[serde(deserialize_with = "at_least_one")]
+    #[serde(deserialize_with = "connections")]
     pub(super) max_connections: usize,
     #[serde(deserialize_with = "duration")]
     pub(super) header_timeout: Duration,
@@ -141,6 +143,23 @@ fn certificates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Certif
     tls::certificates(Path::new(&text(deserializer)?)).map_err(de::Error::custom)
 }
 
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = text(deserializer)?;
+    if text.is_empty() { Err(de::Error::custom("must not be empty")) } else { Ok(text) }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    not_empty(deserializer).map(SecretString::from).map(Some)
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    not_empty(deserializer).map(PathBuf::from).map(Some)
+}
+
+fn authority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    authority_url(&text(deserializer)?).map(Some).map_err(de::Error::custom)
+}
+
 fn optional_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
     service_url(&text(deserializer)?).map(Some).map_err(de::Error::custom)
 }
@@ -163,7 +182,12 @@ fn duration_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Durati
     if duration > LONGEST { Err(de::Error::custom("must not be longer than 24h")) } else { Ok(duration) }
 }
 
-fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let number = usize::deserialize(deserializer)?;
-    if number == 0 { Err(de::Error::custom("must be at least 1")) } else { Ok(number) }
+/// Read as text: as a number, `yes` would be 1 and `10.7` would be 10.
+fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    /// More than a process may have files open, and fewer than a semaphore has places.
+    const MOST: usize = 1_000_000;
+    match text(deserializer)?.parse() {
+        Ok(number) if (1..=MOST).contains(&number) => Ok(number),
+        _ => Err(de::Error::custom(format!("expected a whole number, at least 1 and at most {MOST}"))),
+    }
 }

@@ -6,6 +6,7 @@ mod support;
 
 mod authorize;
 mod binary;
+mod configuration;
 mod errors;
 mod forward;
 mod guard;

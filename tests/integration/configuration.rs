@@ -1,0 +1,284 @@
+//! What was configured is what is meant: whatever else it could be is refused, by name, with secrets left out.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use aoai_auth_proxy::config::{Config, CredentialSource, Environment, IdentityName, ManagedIdentity, Overrides};
+use aoai_auth_proxy::tls;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use crate::support::{client, within};
+
+const ENDPOINT: (&str, &str) = ("AZURE_OPENAI_ENDPOINT", "https://name.openai.azure.com");
+
+/// The configuration that `variables` and `--set` make, without any file of this machine.
+fn load(variables: &[(&str, &str)], assignments: &[&str]) -> Result<Config, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let environment: Environment = [ENDPOINT].iter().chain(variables).copied().collect();
+    let overrides = Overrides {
+        file: Some(file.path().to_owned()),
+        assignments: assignments.iter().map(|text| (*text).to_owned()).collect(),
+        ..Overrides::default()
+    };
+    Config::load(&environment, &overrides).map_err(|error| error.to_string())
+}
+
+/// What the program says about a configuration that it does not start with.
+async fn refusal(variables: &[(&str, &str)], arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aoai-auth-proxy"));
+    command.env_clear().env("HOME", "/nonexistent").env("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9");
+    command.envs([ENDPOINT]).envs(variables.iter().copied()).args(arguments);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = within(command.output()).await.unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{variables:?} {arguments:?}: {errors}");
+    errors
+}
+
+/// Variables, arguments, and words that the message must have. None may have `hunter2`.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
+
+async fn each_is_refused(cases: &[Case<'_>]) {
+    for (variables, arguments, expected) in cases {
+        let errors = refusal(variables, arguments).await;
+        for word in *expected {
+            assert!(errors.contains(word), "{variables:?} {arguments:?}: {word} is not in: {errors}");
+        }
+        assert!(!errors.contains("hunter2"), "{variables:?} {arguments:?}: {errors}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_stays_one_wherever_it_was_put() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let quote = file("quote.toml", "[credential]\nclient_secret = \"hunter2\nkind = \"auto\"\n");
+    let section = file("section.toml", "[crednetial]\nclient_secret = \"hunter2\"\n");
+    let scalar = file("scalar.toml", "credential = \"hunter2\"\n");
+    each_is_refused(&[
+        (&[], &["--config", &quote], &[&quote, "not valid TOML", "line 2, column "]),
+        (&[], &["--config", &section], &["`crednetial`", &section]),
+        (&[], &["--config", &scalar], &["`credential` = (secret)", &scalar, "section"]),
+        (
+            &[],
+            &["--set", "credential.client_secret:hunter2"],
+            &["--set credential.client_secret…: ", "section.key=value"],
+        ),
+        (&[], &["--set", "credential.client_secret:hunter2=="], &["`credential.client_secret…` = (secret)", "--set"]),
+        (
+            &[],
+            &["--set", "credential.client-secret=hunter2"],
+            &["credential.client-secret", "(secret)", "client_secret"],
+        ),
+        (&[], &["--set", "apps.mine.ky=hunter2"], &["`apps` = (secret)"]),
+        (&[], &["--set", "upstream.api_key=hunter2"], &["`upstream.api_key` = (secret)"]),
+        (&[("AOAI_PROXY__CREDENTIAL__SECRET", "hunter2")], &[], &["`credential.secret` = (secret)"]),
+        (&[("AOAI_PROXY__CREDENTIAL", "hunter2")], &[], &["`credential` = (secret)"]),
+        (&[("HTTPS_PROXY", "https://me:hunter2@proxy:8443")], &[], &["`HTTPS_PROXY` = https://proxy:8443 "]),
+        (
+            &[],
+            &["--set", "upstream.endpont=x"],
+            &["`upstream.endpont` = \"x\" (from command line --set)", "`endpoint`"],
+        ),
+        (&[], &["--set", "upstream.m=x"], &["`upstream.m` = \"x\" (from command line --set)"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_is_a_name_and_never_a_program() {
+    each_is_refused(&[
+        (&[], &["--set", "a[99999999999999]=1"], &["unknown key `a…`", "--set"]),
+        (&[], &["--set", "upstream[0]=1"], &["unknown key `upstream…`"]),
+        (&[], &["--set", "a..b=1"], &["unknown key `a..b`"]),
+        (&[], &["--set", "=1"], &["unknown key ``"]),
+        (&[], &["--set", "Upstream.endpoint=https://x"], &["unknown key `Upstream.endpoint`"]),
+        (&[("AOAI_PROXY__A[99999999999999]", "1")], &[], &["unknown key `a…`", "AOAI_PROXY__A[99999999999999]"]),
+        (&[("AOAI_PROXY__", "1")], &[], &["unknown key ``", "environment variable AOAI_PROXY__"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_is_what_it_says_or_an_error() {
+    each_is_refused(&[
+        (&[], &["--endpoint", "https://$NAME.openai.azure.com"], &["upstream.endpoint", "https://$NAME", "--endpoint"]),
+        (
+            &[("AZURE_OPENAI_ENDPOINT", "https://name..openai.azure.com")],
+            &[],
+            &["upstream.endpoint", "https://name..openai", "AZURE_OPENAI_ENDPOINT"],
+        ),
+        (&[], &["--set", "limits.max_connections=yes"], &["limits.max_connections", "yes", "whole number"]),
+        (&[], &["--set", "limits.max_connections=true"], &["limits.max_connections", "true", "whole number"]),
+        (&[], &["--set", "limits.max_connections=10.7"], &["limits.max_connections", "10.7", "whole number"]),
+        (&[], &["--set", "limits.max_connections=18446744073709551615"], &["limits.max_connections", "at most"]),
+        (&[], &["--tenant-id", ""], &["credential.tenant_id", "\"\"", "--tenant-id"]),
+        (&[], &["--tenant-id", "a/../b"], &["credential.tenant_id", "a/../b", "letters"]),
+        (&[], &["--client-id", "a&b"], &["credential.client_id", "a&b", "letters"]),
+        (&[], &["--set", "credential.object_id=a b"], &["credential.object_id", "a b", "letters"]),
+        (&[], &["--set", "credential.resource_id=name"], &["credential.resource_id", "name", "/subscriptions/"]),
+        (&[], &["--set", "credential.client_secret="], &["credential.client_secret", "must not be empty"]),
+        (
+            &[("AZURE_AUTHORITY_HOST", "http://127.0.0.1:1")],
+            &[],
+            &["credential.authority_host", "http://127.0.0.1:1", "AZURE_AUTHORITY_HOST", "https://"],
+        ),
+        (&[], &["--set", "credential.authority_host=https://h/tenant"], &["credential.authority_host", "path"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_used_is_named() {
+    for (variable, value) in
+        [("HTTPS_PROXY", "https://proxy:8443"), ("http_proxy", "socks5://proxy:1080"), ("ALL_PROXY", "http://pro xy")]
+    {
+        let errors = refusal(&[(variable, value)], &[]).await;
+        for word in [variable, value, "http://HOST:PORT", "NO_PROXY"] {
+            assert!(errors.contains(word), "{word} is not in: {errors}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_was_begun_must_be_complete() {
+    let secret = ("AZURE_CLIENT_SECRET", "hunter2");
+    let token = ("AZURE_FEDERATED_TOKEN_FILE", "/token");
+    let app_service = [("IDENTITY_ENDPOINT", "http://127.0.0.1:9"), ("IDENTITY_HEADER", "h")];
+    let resource = "credential.resource_id=/subscriptions/s/resourceGroups/g/providers/p/userAssignedIdentities/i";
+    each_is_refused(&[
+        (&[secret], &[], &["`credential.tenant_id` is not set", "AZURE_TENANT_ID"]),
+        (&[secret, ("AZURE_TENANT_ID", "t")], &[], &["`credential.client_id` is not set", "AZURE_CLIENT_ID"]),
+        (&[secret, ("AZURE_CLIENT_ID", "c")], &[], &["`credential.tenant_id` is not set"]),
+        (&[token], &[], &["`credential.tenant_id` is not set"]),
+        (&[token, ("AZURE_TENANT_ID", "t")], &[], &["`credential.client_id` is not set"]),
+        (&app_service, &["--set", resource], &["credential.resource_id", "App Service"]),
+        (&app_service, &["--set", resource, "--credential", "managed-identity"], &["credential.resource_id"]),
+    ])
+    .await;
+}
+
+#[test]
+fn auto_tries_what_is_there() {
+    let kinds = |variables: &[(&str, &str)]| {
+        let CredentialSource::Auto(links) = load(variables, &[]).unwrap().credential.source else { panic!("auto") };
+        links.iter().map(aoai_auth_proxy::identity::credential::name).collect::<Vec<_>>()
+    };
+    let found = ["managed-identity", "azure-cli", "azure-developer-cli"];
+    assert_eq!(kinds(&[]), found);
+    assert_eq!(kinds(&[("AZURE_CLIENT_SECRET", ""), ("AOAI_PROXY__CREDENTIAL__CLIENT_SECRET", "")]), found);
+    let application = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c")];
+    assert_eq!(kinds(&application), found);
+    let everything =
+        [application[0], application[1], ("AZURE_CLIENT_SECRET", "s"), ("AZURE_FEDERATED_TOKEN_FILE", "/token")];
+    assert_eq!(kinds(&everything)[..3], ["client-secret", "workload-identity", "managed-identity"]);
+}
+
+#[test]
+fn an_identity_has_the_name_that_it_was_given() {
+    let id = "/subscriptions/s/resourceGroups/g/providers/p/userAssignedIdentities/i";
+    for (assignment, expected) in [
+        ("credential.client_id=a.b-1", IdentityName::ClientId("a.b-1".to_owned())),
+        ("credential.object_id=a", IdentityName::ObjectId("a".to_owned())),
+        (&format!("credential.resource_id={id}"), IdentityName::ResourceId(id.to_owned())),
+    ] {
+        let source = load(&[], &["credential.kind=managed-identity", assignment]).unwrap().credential.source;
+        let CredentialSource::ManagedIdentity(ManagedIdentity { identity, .. }) = source else { panic!("{source:?}") };
+        assert_eq!(identity, expected);
+    }
+}
+
+/// A client as the proxy makes them, where `variables` name forward proxies.
+fn client_behind(variables: &[(&str, &str)]) -> reqwest::Client {
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls::client(&[]).unwrap());
+    load(variables, &[]).unwrap().proxies.apply(builder).unwrap().build().unwrap()
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Takes one request, answers it and tells its head in lower case.
+async fn one_request(listener: TcpListener) -> String {
+    let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn a_forward_proxy_is_told_who_asks() {
+    for (destination, line) in [
+        ("http://name.invalid/path", "GET http://name.invalid/path HTTP/1.1\r\n"),
+        ("https://name.invalid/path", "CONNECT name.invalid:443 HTTP/1.1\r\n"),
+    ] {
+        let (proxy, address) = listener().await;
+        let proxy = tokio::spawn(one_request(proxy));
+        let client = client_behind(&[("ALL_PROXY", &format!("http://me:p%40ss@{address}"))]);
+        let answer = within(client.get(destination).send()).await;
+        // A refused tunnel is no answer to the request in it.
+        assert_eq!(answer.is_ok(), destination.starts_with("http://"), "{answer:?}");
+        let head = within(proxy).await.unwrap();
+        assert!(head.starts_with(line), "{head}");
+        assert!(head.to_ascii_lowercase().contains("\r\nproxy-authorization: basic bwu6cebzcw==\r\n"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn this_machine_and_exempt_hosts_are_reached_directly() {
+    let variables = |exempt: &'static str| [("HTTP_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", exempt)];
+    for (host, exempt) in [("127.0.0.1", "elsewhere"), ("0.0.0.0", "0.0.0.0"), ("0.0.0.0", "*")] {
+        let (server, address) = listener().await;
+        let server = tokio::spawn(one_request(server));
+        let url = format!("http://{host}:{}/", address.port());
+        let answer = within(client_behind(&variables(exempt)).get(url).send()).await.unwrap();
+        assert_eq!(answer.status(), 403);
+        assert!(within(server).await.unwrap().starts_with("GET / HTTP/1.1"));
+    }
+    let answer = within(client_behind(&variables("elsewhere")).get("http://0.0.0.0:9/").send()).await;
+    assert!(answer.is_err_and(|error| error.is_connect()));
+}
+
+#[tokio::test]
+async fn without_a_configured_proxy_no_variable_is_read() {
+    let (server, address) = listener().await;
+    let server = tokio::spawn(one_request(server));
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", "configuration::one_request_in_an_environment_with_a_proxy"]);
+    child.env("HTTP_PROXY", "http://127.0.0.1:9").env("http_proxy", "http://127.0.0.1:9");
+    child.env(DESTINATION, format!("http://{address}/"));
+    let output = within(child.output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(within(server).await.unwrap().starts_with("GET / "));
+}
+
+const DESTINATION: &str = "TEST_DESTINATION";
+
+#[tokio::test]
+#[ignore = "the test above runs it, in an environment of its own"]
+async fn one_request_in_an_environment_with_a_proxy() {
+    let environment = Environment::process();
+    let Some(destination) = environment.get(DESTINATION) else { return };
+    assert!(client().get("http://0.0.0.0:9/").send().await.is_err());
+    assert_eq!(within(client_behind(&[]).get(destination).send()).await.unwrap().status(), 403);
+}
+
+#[test]
+fn an_endpoint_means_the_same_however_it_is_written() {
+    for text in ["https://name.openai.azure.com//openai/v1", "https://NAME.openai.azure.com/openai/v1//"] {
+        let endpoint = load(&[], &[&format!("upstream.endpoint={text}")]).unwrap().upstream.endpoint;
+        assert_eq!((endpoint.to_string().as_str(), endpoint.prefix()), ("https://name.openai.azure.com", ""));
+        assert_eq!(endpoint.server_name().to_str(), "name.openai.azure.com");
+    }
+}
