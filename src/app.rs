@@ -78,16 +78,16 @@ impl App {
         let data = Arc::new(TokenSlot::new(config.upstream.scope.clone(), source.clone(), clock.clone()));
         let management = Arc::new(TokenSlot::new(config.management.scope.clone(), source, clock.clone()));
         let upstream = Upstream::new(config, tls.clone(), clock.clone())?;
-        let models = Models::new(config, tls.clone(), management, clock.clone())?;
+        let models = Models::new(config, tls.clone(), management)?;
         let readiness = Readiness {
             tokens: data.clone(),
             lifecycle,
-            clock: clock.clone(),
+            clock,
             upstream: config.upstream.endpoint.to_string(),
             credential: credential::name(&config.credential.source),
         };
         Ok(Self(Arc::new(Inner {
-            forwarder: Forwarder::new(upstream, data.clone(), clock),
+            forwarder: Forwarder::new(upstream, data.clone()),
             prefix: config.upstream.endpoint.prefix().to_owned(),
             own: own_routes(models, readiness),
             data,
@@ -155,7 +155,7 @@ fn own_routes(models: Models, readiness: Readiness) -> Router {
         .with_state(Arc::new(readiness));
     management
         .merge(status)
-        .method_not_allowed_fallback(|| async { ProxyError::MethodNotAllowed })
+        .method_not_allowed_fallback(|| async { ProxyError::MethodNotAllowed { allowed: "GET, HEAD" } })
         .fallback(|| async { ProxyError::NotFound })
 }
 

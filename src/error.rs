@@ -2,20 +2,18 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::io;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::identity::tokens::Failure;
-
 /// Where an error of the proxy says so (RFC 9209).
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// A request that the proxy answers itself, because it cannot or must not pass it on.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ProxyError {
     /// The path could leave its prefix or is ambiguous.
     #[error("the request path {0}")]
@@ -36,8 +34,11 @@ pub enum ProxyError {
     #[error("{0}")]
     ManagementNotConfigured(&'static str),
     /// A route of the proxy's own, and not a method it knows.
-    #[error("this route answers GET only")]
-    MethodNotAllowed,
+    #[error("this route answers {allowed} only")]
+    MethodNotAllowed {
+        /// The methods that it knows, as `Allow` lists them.
+        allowed: &'static str,
+    },
     /// No connection to the upstream.
     #[error("cannot reach {host}: {problem}")]
     UpstreamUnreachable {
@@ -74,12 +75,18 @@ pub enum ProxyError {
         /// The deadline that passed.
         seconds: u64,
     },
+    /// The caller stopped in the middle of its request.
+    #[error("the request's content stood still for {seconds} s")]
+    RequestTimeout {
+        /// The deadline that passed.
+        seconds: u64,
+    },
     /// There is no token to send.
-    #[error("no token for Azure: {}", failure.error)]
+    #[error("no token for Azure: {problem}")]
     CredentialUnavailable {
-        /// Why, and when the next attempt is due.
-        failure: Arc<Failure>,
-        /// Whole seconds until then.
+        /// The credential's own words.
+        problem: String,
+        /// Whole seconds until the next attempt is due.
         retry_after: u64,
     },
 }
@@ -98,15 +105,39 @@ pub enum Unreachable {
 }
 
 impl ProxyError {
+    /// What kept a connection to `host` from being made, from the errors of whichever library tried.
+    pub(crate) fn from_connecting(host: String, error: &(dyn std::error::Error + 'static)) -> Self {
+        if let Some(tls) = tls_cause(error) {
+            let certificate = matches!(tls, rustls::Error::InvalidCertificate(_));
+            let advice = if certificate {
+                "; if a company's own authority signed it, name that authority's certificate in upstream.ca_file"
+            } else {
+                ""
+            };
+            return Self::UpstreamTls { host, problem: format!("{tls}{advice}"), certificate };
+        }
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let kind = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last();
+        let problem = Causes(error).to_string();
+        let kind = match kind {
+            _ if problem.contains("dns error") => Unreachable::Dns,
+            Some(io::ErrorKind::ConnectionRefused) => Unreachable::Refused,
+            Some(io::ErrorKind::TimedOut) => Unreachable::Timeout,
+            _ => Unreachable::Unavailable,
+        };
+        Self::UpstreamUnreachable { host, problem, kind }
+    }
+
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::InvalidPath(_) | Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            Self::RequestTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::HostDenied => StatusCode::MISDIRECTED_REQUEST,
             Self::OriginDenied => StatusCode::FORBIDDEN,
             Self::NotFound | Self::ManagementNotConfigured(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpstreamUnreachable { .. } | Self::UpstreamTls { .. } | Self::UpstreamProtocol { .. } => {
                 StatusCode::BAD_GATEWAY
             }
@@ -121,11 +152,12 @@ impl ProxyError {
         match self {
             Self::InvalidPath(_) => "invalid_path",
             Self::InvalidRequest(_) => "invalid_request",
+            Self::RequestTimeout { .. } => "request_timeout",
             Self::HostDenied => "host_denied",
             Self::OriginDenied => "origin_denied",
             Self::NotFound => "not_found",
             Self::ManagementNotConfigured(_) => "management_not_configured",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::UpstreamUnreachable { .. } => "upstream_unreachable",
             Self::UpstreamTls { .. } => "upstream_tls",
             Self::UpstreamProtocol { .. } => "upstream_protocol",
@@ -137,12 +169,12 @@ impl ProxyError {
     /// RFC 9209's proxy error type (§2.3).
     fn proxy_status(&self) -> &'static str {
         match self {
-            Self::InvalidPath(_) | Self::InvalidRequest(_) => "http_request_error",
+            Self::InvalidPath(_) | Self::InvalidRequest(_) | Self::RequestTimeout { .. } => "http_request_error",
             Self::HostDenied
             | Self::OriginDenied
             | Self::NotFound
             | Self::ManagementNotConfigured(_)
-            | Self::MethodNotAllowed => "http_request_denied",
+            | Self::MethodNotAllowed { .. } => "http_request_denied",
             Self::UpstreamUnreachable { kind: Unreachable::Dns, .. } => "dns_error",
             Self::UpstreamUnreachable { kind: Unreachable::Refused, .. } => "connection_refused",
             Self::UpstreamUnreachable { kind: Unreachable::Timeout, .. } => "connection_timeout",
@@ -164,11 +196,12 @@ impl ProxyError {
             | Self::OriginDenied
             | Self::NotFound
             | Self::ManagementNotConfigured(_)
-            | Self::MethodNotAllowed
+            | Self::MethodNotAllowed { .. }
             | Self::UpstreamUnreachable { .. }
             | Self::UpstreamTls { .. }
             | Self::UpstreamProtocol { .. }
-            | Self::UpstreamTimeout { .. } => None,
+            | Self::UpstreamTimeout { .. }
+            | Self::RequestTimeout { .. } => None,
         }
     }
 }
@@ -197,11 +230,21 @@ impl IntoResponse for ProxyError {
         if let Some(seconds) = self.retry_after() {
             fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if matches!(self, Self::MethodNotAllowed) {
-            fields.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        if let Self::MethodNotAllowed { allowed } = self {
+            fields.insert(header::ALLOW, HeaderValue::from_static(allowed));
         }
         response.extensions_mut().insert(report);
         response
+    }
+}
+
+/// The TLS library's error among the causes. It comes wrapped in input and output errors, which do not name what they wrap
+/// as their source.
+fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    match (error.downcast_ref::<rustls::Error>(), error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)) {
+        (Some(tls), _) => Some(tls),
+        (None, Some(wrapped)) => tls_cause(wrapped),
+        (None, None) => error.source().and_then(tls_cause),
     }
 }
 

@@ -1,6 +1,8 @@
 //! From the signal to stop until the process may end.
 
-use tokio::sync::watch;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 /// Shared by everything that behaves differently once the end has begun.
 #[derive(Debug, Clone)]
@@ -34,5 +36,43 @@ impl Lifecycle {
 impl Default for Lifecycle {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What a caller's connection holds while it lives: a place among the connections, and the server's patience at the end.
+/// A connection that switches protocols outlives what the server knows of it: whoever carries it on takes a clone along.
+#[derive(Debug, Clone)]
+pub struct Held(#[expect(dead_code, reason = "held, not read")] Arc<(OwnedSemaphorePermit, Running)>);
+
+impl Held {
+    /// For one connection.
+    #[must_use]
+    pub fn new(place: OwnedSemaphorePermit, running: Running) -> Self {
+        Self(Arc::new((place, running)))
+    }
+}
+
+/// Something that runs; the end waits for it.
+#[derive(Debug, Clone)]
+pub struct Running(#[expect(dead_code, reason = "held, not read")] mpsc::Sender<()>);
+
+/// Knows when nothing runs any more.
+#[derive(Debug)]
+pub struct Stillness(mpsc::Receiver<()>);
+
+impl Running {
+    /// One that runs, and what completes once it and all its clones are gone.
+    #[must_use]
+    pub fn first() -> (Self, Stillness) {
+        let (running, gone) = mpsc::channel(1);
+        (Self(running), Stillness(gone))
+    }
+}
+
+impl Stillness {
+    /// Completes once nothing runs any more.
+    pub async fn reached(mut self) {
+        // Nothing is ever sent: the wait ends when the last sender is gone.
+        let _ = self.0.recv().await;
     }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::fields;
 use super::pool::Lease;
 use crate::telemetry::exchange::Exchange;
 
@@ -20,6 +22,8 @@ pub struct ResponseBody {
     lease: Option<Lease>,
     silence: Silence,
     exchange: Option<Exchange>,
+    /// Who accounts for what follows the switch to another protocol.
+    tunnel: Option<oneshot::Sender<Exchange>>,
 }
 
 /// Why a response breaks off.
@@ -36,13 +40,23 @@ pub enum BodyError {
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, lease: Lease, longest_silence: Duration) -> Self {
         let silence = Silence { longest: longest_silence, last: Instant::now(), timer: None };
-        let mut body = Self { incoming, lease: Some(lease), silence, exchange: None };
+        let mut body = Self { incoming, lease: Some(lease), silence, exchange: None, tunnel: None };
         body.settle_if_ended();
         body
     }
 
+    /// The head says that another protocol follows: what passes then is accounted for by the tunnel.
+    pub(super) fn switches(&mut self, tunnel: oneshot::Sender<Exchange>) {
+        self.tunnel = Some(tunnel);
+    }
+
     /// From now on, what passes is accounted to `exchange`, which ends with this content.
     pub fn account(&mut self, mut exchange: Exchange) {
+        if let Some(tunnel) = self.tunnel.take() {
+            // A tunnel that is gone already has dropped its end: the exchange ends here.
+            let _ = tunnel.send(exchange);
+            return;
+        }
         if self.is_end_stream() {
             exchange.completed();
         }
@@ -88,8 +102,13 @@ impl Body for ResponseBody {
                 if let Some(exchange) = &mut this.exchange {
                     exchange.passed(frame.data_ref().map_or(0, Bytes::len));
                 }
-                this.settle_if_ended();
-                Poll::Ready(Some(Ok(frame)))
+                if frame.is_trailers() {
+                    // Nobody asks for more after trailers.
+                    this.settle();
+                } else {
+                    this.settle_if_ended();
+                }
+                Poll::Ready(Some(Ok(fields::clean_response_frame(frame))))
             }
             Poll::Ready(None) => {
                 this.settle();

@@ -1,7 +1,6 @@
 //! New connections to the upstream: name, TCP, forward proxy, TLS, all within one deadline.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::{Service, ServiceExt};
 
-use crate::config::{Endpoint, ProxyRules, Upstream};
+use crate::config::{ProxyRules, Upstream};
 use crate::error::{Causes, ProxyError, Unreachable};
 
 /// Keeps long silent streams known to whatever stands between here and the resource.
@@ -76,12 +75,14 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // Shared out among a name's addresses, so that one that swallows packets leaves time for the next.
+        tcp.set_connect_timeout(Some(upstream.connect_timeout));
         tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
         Ok(Self {
             tcp,
             tls: TlsConnector::from(Arc::new(tls)),
             tls_http1: TlsConnector::from(Arc::new(tls_http1)),
-            name: server_name(&upstream.endpoint),
+            name: upstream.endpoint.server_name().clone(),
             destination: Uri::builder()
                 .scheme(upstream.endpoint.scheme().clone())
                 .authority(upstream.endpoint.authority().clone())
@@ -105,13 +106,9 @@ impl Connector {
     }
 
     /// The deadline for a connection has passed.
-    pub(super) fn overdue(&self) -> ProxyError {
+    fn overdue(&self) -> ProxyError {
         let problem = format!("no connection within {} s", self.deadline.as_secs_f32());
         self.unreachable(problem, Unreachable::Timeout)
-    }
-
-    pub(super) fn deadline(&self) -> Duration {
-        self.deadline
     }
 
     async fn attempt(&self, offer: Offer) -> Result<Connected, ProxyError> {
@@ -123,7 +120,7 @@ impl Connector {
             Offer::Either => &self.tls,
             Offer::Http1 => &self.tls_http1,
         };
-        let stream = tls.connect(self.name.clone(), tcp).await.map_err(|error| self.tls_error(&error))?;
+        let stream = tls.connect(self.name.clone(), tcp).await.map_err(|error| self.network_error(&error))?;
         Ok(Connected::Tls(Box::new(stream)))
     }
 
@@ -146,38 +143,10 @@ impl Connector {
     }
 
     fn network_error(&self, error: &(dyn std::error::Error + 'static)) -> ProxyError {
-        let text = Causes(error).to_string();
-        let io = std::iter::successors(Some(error), |error| error.source())
-            .find_map(|error| error.downcast_ref::<io::Error>());
-        let kind = match io.map(io::Error::kind) {
-            _ if text.starts_with("dns error") => Unreachable::Dns,
-            Some(io::ErrorKind::ConnectionRefused) => Unreachable::Refused,
-            Some(io::ErrorKind::TimedOut) => Unreachable::Timeout,
-            _ => Unreachable::Unavailable,
-        };
-        self.unreachable(text, kind)
+        ProxyError::from_connecting(self.host(), error)
     }
 
     fn unreachable(&self, problem: String, kind: Unreachable) -> ProxyError {
         ProxyError::UpstreamUnreachable { host: self.host(), problem, kind }
     }
-
-    fn tls_error(&self, error: &io::Error) -> ProxyError {
-        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let certificate = matches!(cause, Some(rustls::Error::InvalidCertificate(_)));
-        let advice = if certificate {
-            "; if a company's own authority signed it, name that authority's certificate in upstream.ca_file"
-        } else {
-            ""
-        };
-        ProxyError::UpstreamTls { host: self.host(), problem: format!("{error}{advice}"), certificate }
-    }
-}
-
-/// The name that the upstream's certificate must carry.
-fn server_name(endpoint: &Endpoint) -> ServerName<'static> {
-    let host = endpoint.authority().host();
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    #[expect(clippy::expect_used, reason = "an `Endpoint` was read as a URL, whose host is a DNS name or an address")]
-    ServerName::try_from(host.to_owned()).expect("a server name")
 }

@@ -1,6 +1,8 @@
 //! The fields of a request and of a response, cleaned of what must not pass: pure functions on a field map.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
 
 /// The caller's id of a request, and ours towards the caller.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,6 +21,26 @@ pub fn clean_request(fields: &mut HeaderMap) {
 /// Removes what concerns only the connection to the upstream.
 pub fn clean_response(fields: &mut HeaderMap) {
     remove(fields, is_hop_by_hop);
+}
+
+/// The same for trailers, which are fields too.
+pub(super) fn clean_request_frame(frame: Frame<Bytes>) -> Frame<Bytes> {
+    clean_trailers(frame, clean_request)
+}
+
+/// The same for trailers, which are fields too.
+pub(super) fn clean_response_frame(frame: Frame<Bytes>) -> Frame<Bytes> {
+    clean_trailers(frame, clean_response)
+}
+
+fn clean_trailers(frame: Frame<Bytes>, clean: impl FnOnce(&mut HeaderMap)) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            clean(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
 }
 
 /// The caller's own short-lived key, if that is what the request for `path` carries.
@@ -60,6 +82,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
+            | "http2-settings"
             | "keep-alive"
             | "proxy-authenticate"
             | "proxy-authorization"

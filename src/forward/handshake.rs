@@ -2,13 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use hyper::rt::{Read, Write};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::listening::Listening;
 use super::upload::RequestBody;
 use crate::error::Causes;
 
@@ -16,12 +17,20 @@ use crate::error::Causes;
 const PING: Duration = Duration::from_secs(30);
 /// …and given this long to say so.
 const PONG: Duration = Duration::from_secs(20);
-/// Flow-control windows that keep a fast link full at 50 ms of distance.
+/// Keeps a fast link full at 50 ms of distance, and bounds what a caller who does not read makes us hold.
 const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// The most there is (RFC 9113 §6.9.1): streams of callers who do not read must never use up what the others share.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-pub(super) type Http1 = http1::SendRequest<RequestBody>;
 pub(super) type Http2 = http2::SendRequest<RequestBody>;
+
+/// An HTTP/1.1 connection: carries one request at a time.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    /// Whether a byte has come since the last request was sent.
+    pub(super) heard: Arc<AtomicBool>,
+}
 
 /// The streams of an HTTP/2 connection: one reference for the pool and one for each request under way.
 #[derive(Debug)]
@@ -44,25 +53,28 @@ impl Streams {
 
 pub(super) async fn http1<I>(io: I) -> Result<Http1, hyper::Error>
 where
-    I: Read + Write + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new().handshake(io).await?;
+    let heard = Arc::new(AtomicBool::new(false));
+    let hearing = heard.clone();
+    let io = Listening { io, on_read: move || hearing.store(true, Ordering::Relaxed) };
+    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
     tokio::spawn(run(connection));
-    Ok(sender)
+    Ok(Http1 { sender, heard })
 }
 
 pub(super) async fn http1_that_may_switch<I>(io: I) -> Result<Http1, hyper::Error>
 where
-    I: Read + Write + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new().handshake(io).await?;
+    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
     tokio::spawn(run(connection.with_upgrades()));
-    Ok(sender)
+    Ok(Http1 { sender, heard: Arc::default() })
 }
 
 pub(super) async fn http2<I>(io: I) -> Result<(Http2, Arc<Streams>), hyper::Error>
 where
-    I: Read + Write + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -70,14 +82,14 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
-        .handshake(io)
+        .handshake(TokioIo::new(io))
         .await?;
     let streams = Arc::new(Streams { most: AtomicUsize::new(connection.current_max_send_streams()) });
     let counted = Arc::downgrade(&streams);
     let mut connection = Box::pin(connection);
     let watched = poll_fn(move |cx| {
         let ended = connection.as_mut().poll(cx);
-        // The upstream's settings come after the handshake, and may come again.
+        // The upstream's settings come after the handshake, and may come again; they are seen with the next request.
         if let Some(streams) = counted.upgrade() {
             streams.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
         }

@@ -6,8 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::connect::{Connected, Connector, Offer};
 use super::handshake::{self, Http1, Http2, Streams};
@@ -26,8 +25,9 @@ pub(super) struct Pool {
     connector: Connector,
     clock: SharedClock,
     open: Mutex<Open>,
-    /// Held while the first connection is made, and whenever an HTTP/2 one is: a crowd shares one handshake.
-    handshake: tokio::sync::Mutex<()>,
+    /// Held while the first connection is made, and whenever an HTTP/2 one is: a crowd shares one handshake. Knows how the
+    /// last one failed, if it did.
+    handshake: tokio::sync::Mutex<Option<(Instant, ProxyError)>>,
     /// The upstream took no HTTP/2 when last asked: each request needs a connection of its own.
     http1_only: AtomicBool,
 }
@@ -40,7 +40,7 @@ struct Open {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Http1,
+    connection: Http1,
     since: SystemTime,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum Lease {
     },
     /// The connection ends with it.
     Switchable {
-        _sender: Http1,
+        _connection: Http1,
     },
 }
 
@@ -97,41 +97,50 @@ impl Pool {
 
     /// An open connection if there is one, else a new one.
     pub(super) async fn checkout(&self) -> Result<Checkout, ProxyError> {
-        if let Some(connection) = self.take_open() {
-            return Ok(Checkout { connection, reused: true });
+        match self.take_open() {
+            Some(connection) => Ok(Checkout { connection, reused: true }),
+            None => self.connect().await,
         }
-        self.renew().await
     }
 
-    /// Another connection, after one that was open turned out to be dead.
-    pub(super) async fn renew(&self) -> Result<Checkout, ProxyError> {
-        match timeout(self.connector.deadline(), self.connect()).await {
-            Ok(checkout) => checkout,
-            Err(_) => Err(self.connector.overdue()),
+    /// Another connection than `dead`, which was open and failed.
+    pub(super) async fn replace(&self, dead: &Connection) -> Result<Checkout, ProxyError> {
+        if let Connection::Http2(_, streams) = dead {
+            self.open().shared.retain(|shared| !Arc::ptr_eq(&shared.streams, streams));
         }
+        self.connect().await
     }
 
     /// A connection for one request that may switch protocols: HTTP/1.1, shared with nobody.
     pub(super) async fn connect_to_switch(&self) -> Result<Connection, ProxyError> {
-        let sender = match self.connector.connect(Offer::Http1).await? {
-            Connected::Plain(stream) => handshake::http1_that_may_switch(TokioIo::new(stream)).await,
-            Connected::Tls(stream) => handshake::http1_that_may_switch(TokioIo::new(*stream)).await,
+        let connection = match self.connector.connect(Offer::Http1).await? {
+            Connected::Plain(stream) => handshake::http1_that_may_switch(stream).await,
+            Connected::Tls(stream) => handshake::http1_that_may_switch(*stream).await,
         };
-        sender.map(Connection::Switchable).map_err(|error| self.protocol_error(&error))
+        connection.map(Connection::Switchable).map_err(|error| self.protocol_error(&error))
     }
 
+    /// A new connection. While the upstream may speak HTTP/2 a crowd makes one together, and shares its failure.
     async fn connect(&self) -> Result<Checkout, ProxyError> {
-        if !self.http1_only.load(Ordering::Relaxed) {
-            let turn = self.handshake.lock().await;
-            if let Some(connection) = self.take_open() {
-                return Ok(Checkout { connection, reused: true });
-            }
-            if !self.http1_only.load(Ordering::Relaxed) {
-                return self.connect_anew().await;
-            }
-            drop(turn);
+        if self.http1_only.load(Ordering::Relaxed) {
+            return self.connect_anew().await;
         }
-        self.connect_anew().await
+        let came = Instant::now();
+        let mut last_failure = self.handshake.lock().await;
+        if let Some(connection) = self.take_open() {
+            return Ok(Checkout { connection, reused: true });
+        }
+        if self.http1_only.load(Ordering::Relaxed) {
+            drop(last_failure);
+            return self.connect_anew().await;
+        }
+        match &*last_failure {
+            Some((at, error)) if *at >= came => return Err(error.clone()),
+            _ => {}
+        }
+        let connected = self.connect_anew().await;
+        *last_failure = connected.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        connected
     }
 
     async fn connect_anew(&self) -> Result<Checkout, ProxyError> {
@@ -150,8 +159,8 @@ impl Pool {
             return Some(Connection::Http2(shared.sender.clone(), shared.streams.clone()));
         }
         while let Some(idle) = open.idle.pop() {
-            if idle.sender.is_ready() && fresh(idle.since) {
-                return Some(Connection::Http1(idle.sender));
+            if idle.connection.sender.is_ready() && fresh(idle.since) {
+                return Some(Connection::Http1(idle.connection));
             }
         }
         None
@@ -161,11 +170,9 @@ impl Pool {
         let http2 = connected.speaks_http2();
         self.http1_only.store(!http2, Ordering::Relaxed);
         let connection = match connected {
-            Connected::Plain(stream) => handshake::http1(TokioIo::new(stream)).await.map(Connection::Http1),
-            Connected::Tls(stream) if http2 => {
-                handshake::http2(TokioIo::new(*stream)).await.map(|shared| self.share(shared))
-            }
-            Connected::Tls(stream) => handshake::http1(TokioIo::new(*stream)).await.map(Connection::Http1),
+            Connected::Plain(stream) => handshake::http1(stream).await.map(Connection::Http1),
+            Connected::Tls(stream) if http2 => handshake::http2(*stream).await.map(|shared| self.share(shared)),
+            Connected::Tls(stream) => handshake::http1(*stream).await.map(Connection::Http1),
         };
         connection.map_err(|error| self.protocol_error(&error))
     }
@@ -180,11 +187,11 @@ impl Pool {
         ProxyError::UpstreamProtocol { host: self.host(), problem: Causes(error).to_string() }
     }
 
-    fn keep(&self, sender: Http1) {
+    fn keep(&self, connection: Http1) {
         let since = self.clock.now();
         let mut open = self.open();
         if open.idle.len() < MOST_IDLE {
-            open.idle.push(Idle { sender, since });
+            open.idle.push(Idle { connection, since });
         }
     }
 
@@ -202,16 +209,27 @@ impl Connection {
     /// Sends a request; returns once the head of the response is there.
     pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, hyper::Error> {
         match self {
-            Self::Http1(sender) | Self::Switchable(sender) => sender.send_request(request).await,
+            Self::Http1(connection) | Self::Switchable(connection) => {
+                connection.heard.store(false, Ordering::Relaxed);
+                connection.sender.send_request(request).await
+            }
             Self::Http2(sender, _) => sender.send_request(request).await,
+        }
+    }
+
+    /// Whether any of a response has come since the last request was sent. Over HTTP/2 an error says that none has.
+    pub(super) fn has_been_heard(&self) -> bool {
+        match self {
+            Self::Http1(connection) | Self::Switchable(connection) => connection.heard.load(Ordering::Relaxed),
+            Self::Http2(..) => false,
         }
     }
 
     pub(super) fn lease(self, pool: &Arc<Pool>) -> Lease {
         match self {
-            Self::Http1(sender) => Lease::Http1(sender, pool.clone()),
+            Self::Http1(connection) => Lease::Http1(connection, pool.clone()),
             Self::Http2(_, stream) => Lease::Http2 { _stream: stream },
-            Self::Switchable(sender) => Lease::Switchable { _sender: sender },
+            Self::Switchable(connection) => Lease::Switchable { _connection: connection },
         }
     }
 }
@@ -219,14 +237,14 @@ impl Connection {
 impl Lease {
     /// The response has ended: the connection may carry another request.
     pub(super) fn give_back(self) {
-        let Self::Http1(mut sender, pool) = self else { return };
-        if sender.is_ready() {
-            pool.keep(sender);
-        } else if !sender.is_closed() {
+        let Self::Http1(mut connection, pool) = self else { return };
+        if connection.sender.is_ready() {
+            pool.keep(connection);
+        } else if !connection.sender.is_closed() {
             // The connection's own task has yet to notice, or is still sending a request that was answered early.
             tokio::spawn(async move {
-                if sender.ready().await.is_ok() {
-                    pool.keep(sender);
+                if connection.sender.ready().await.is_ok() {
+                    pool.keep(connection);
                 }
             });
         }

@@ -1,28 +1,61 @@
 //! Connections that stop being HTTP: WebSockets above all. Bytes pass both ways until one side ends, or both fall silent.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Request, Version};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::copy_bidirectional;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
+
+use super::body::BodyError;
+use super::listening::Listening;
+use crate::lifecycle::Held;
+use crate::telemetry::exchange::Exchange;
 
 /// Browsers cannot set fields on a WebSocket, so OpenAI takes a key as the end of a subprotocol that begins so.
 const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
+/// The caller's side of a connection that may switch protocols.
+#[derive(Debug)]
+pub(super) struct Switching {
+    /// What it asks for.
+    pub(super) protocol: HeaderValue,
+    pub(super) connection: OnUpgrade,
+    pub(super) held: Option<Held>,
+}
+
+impl Switching {
+    /// The wish of a request, if it has one.
+    pub(super) fn wish<B>(request: &mut Request<B>) -> Option<Self> {
+        let protocol = asked_for(request)?;
+        let held = request.extensions().get().cloned();
+        Some(Self { protocol, connection: hyper::upgrade::on(request), held })
+    }
+}
+
 /// The protocol that a request asks to switch to, if it does (RFC 9110 §7.8: HTTP/1.1 only, and `Connection` names it).
-pub(super) fn asked_for<B>(request: &Request<B>) -> Option<HeaderValue> {
+fn asked_for<B>(request: &Request<B>) -> Option<HeaderValue> {
     let fields = request.headers();
     let mut named =
         fields.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let named = request.version() == Version::HTTP_11 && named.any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
-    named.then(|| fields.get(UPGRADE).cloned()).flatten()
+    // `h2c` is no longer a way to begin HTTP/2 (RFC 9113 §3.1), and would carry requests past every check of ours.
+    let offered = fields.get(UPGRADE).filter(|protocol| !mentions_h2c(protocol));
+    named.then(|| offered.cloned()).flatten()
+}
+
+/// Whether `chosen` is one of the protocols `offered`.
+pub(super) fn is_among(chosen: &HeaderValue, offered: &HeaderValue) -> bool {
+    let mut names = offered.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    names.any(|name| name.eq_ignore_ascii_case(chosen.as_bytes().trim_ascii()))
+}
+
+fn mentions_h2c(protocols: &HeaderValue) -> bool {
+    is_among(&HeaderValue::from_static("h2c"), protocols)
 }
 
 /// Says on one message that this connection switches to `protocol`.
@@ -40,10 +73,11 @@ pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .collect();
-    if !offered.iter().any(|protocol| protocol.starts_with(KEY_PROTOCOL)) {
+    let is_key = |protocol: &&str| protocol.to_ascii_lowercase().starts_with(KEY_PROTOCOL);
+    if !offered.iter().any(is_key) {
         return;
     }
-    let kept: Vec<&str> = offered.into_iter().filter(|protocol| !protocol.starts_with(KEY_PROTOCOL)).collect();
+    let kept: Vec<&str> = offered.into_iter().filter(|protocol| !is_key(protocol)).collect();
     let kept = HeaderValue::try_from(kept.join(", ")).ok().filter(|kept| !kept.is_empty());
     fields.remove(SEC_WEBSOCKET_PROTOCOL);
     if let Some(kept) = kept {
@@ -51,29 +85,41 @@ pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
     }
 }
 
-/// Passes bytes between the two sides once both have switched, in a task of its own.
-pub(super) fn join(caller: OnUpgrade, resource: OnUpgrade, longest_silence: Duration) {
+/// Passes bytes between the two sides once both have switched, in a task of its own, and ends `exchange` with them. `held`
+/// is what the caller's connection holds: its place among the connections, and the server's patience at the end.
+pub(super) fn join(
+    caller: OnUpgrade,
+    resource: OnUpgrade,
+    longest_silence: Duration,
+    held: Option<Held>,
+) -> oneshot::Sender<Exchange> {
+    let (account, accounted) = oneshot::channel::<Exchange>();
     tokio::spawn(async move {
-        let (caller, resource) = match tokio::try_join!(caller, resource) {
-            Ok(sides) => sides,
-            Err(error) => {
-                tracing::debug!(%error, "a connection did not switch protocols");
-                return;
-            }
-        };
-        let heard = Arc::new(Mutex::new(Instant::now()));
-        let mut caller = Heard { io: TokioIo::new(caller), last: heard.clone() };
-        let mut resource = Heard { io: TokioIo::new(resource), last: heard.clone() };
-        tokio::select! {
-            ended = copy_bidirectional(&mut caller, &mut resource) => match ended {
-                Ok((sent, received)) => tracing::info!(sent, received, "upgraded connection ended"),
-                Err(error) => tracing::info!(%error, "upgraded connection broke off"),
-            },
-            () = silence(&heard, longest_silence) => {
-                tracing::warn!(seconds = longest_silence.as_secs(), "upgraded connection fell silent; closed");
-            }
+        let _held = held;
+        let Ok(mut exchange) = accounted.await else { return };
+        match tokio::try_join!(caller, resource) {
+            Ok((caller, resource)) => pass(caller, resource, longest_silence, &mut exchange).await,
+            Err(error) => exchange.broke_off(&error),
         }
     });
+    account
+}
+
+async fn pass(caller: Upgraded, resource: Upgraded, longest_silence: Duration, exchange: &mut Exchange) {
+    let heard = Mutex::new(Instant::now());
+    let on_read = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    let mut caller = Listening { io: TokioIo::new(caller), on_read };
+    let mut resource = Listening { io: TokioIo::new(resource), on_read };
+    tokio::select! {
+        ended = copy_bidirectional(&mut caller, &mut resource) => match ended {
+            Ok((_, received)) => {
+                exchange.passed(usize::try_from(received).unwrap_or(usize::MAX));
+                exchange.completed();
+            }
+            Err(error) => exchange.broke_off(&error),
+        },
+        () = silence(&heard, longest_silence) => exchange.broke_off(&BodyError::Silent(longest_silence)),
+    }
 }
 
 /// Completes once neither side has said anything for `longest`.
@@ -84,34 +130,6 @@ async fn silence(heard: &Mutex<Instant>, longest: Duration) {
             return;
         }
         sleep_until(end).await;
-    }
-}
-
-/// One side, and when something was last read from either.
-struct Heard<T> {
-    io: T,
-    last: Arc<Mutex<Instant>>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        Poll::Ready(read)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -132,6 +150,9 @@ mod tests {
         );
         assert!(asked_for(&request(&[("upgrade", "websocket")])).is_none());
         assert!(asked_for(&request(&[("connection", "upgrade")])).is_none());
+        assert!(
+            asked_for(&request(&[("connection", "upgrade, http2-settings"), ("upgrade", "websocket, h2c")])).is_none()
+        );
         let mut old = request(&[("connection", "upgrade"), ("upgrade", "websocket")]);
         *old.version_mut() = Version::HTTP_10;
         assert!(asked_for(&old).is_none());
@@ -140,7 +161,7 @@ mod tests {
     #[test]
     fn a_key_among_the_subprotocols_stays_here() {
         let mut fields = request(&[
-            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.sk-1"),
+            ("sec-websocket-protocol", "realtime, OpenAI-insecure-api-key.sk-1"),
             ("sec-websocket-protocol", "openai-beta.realtime-v1"),
         ])
         .headers()

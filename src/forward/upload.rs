@@ -3,12 +3,16 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::fields;
 
 /// Content up to this size is held; longer content cannot be sent again.
 const LONGEST_HELD: usize = 1 << 20;
@@ -16,8 +20,19 @@ const LONGEST_HELD: usize = 1 << 20;
 /// The content of one request, over all attempts to send it.
 #[derive(Debug)]
 pub(super) struct Upload {
+    /// [`None`]: there is no content.
     source: Option<Arc<Mutex<Source>>>,
     length: SizeHint,
+    taken: Option<oneshot::Receiver<()>>,
+}
+
+/// Who keeps content from moving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stall {
+    /// The caller sends nothing.
+    Caller,
+    /// The resource takes nothing.
+    Resource,
 }
 
 #[derive(Debug)]
@@ -30,36 +45,69 @@ struct Source {
     /// Which attempt may read: a connection that failed may still hold the body of an earlier one.
     attempt: u32,
     taken: Option<oneshot::Sender<()>>,
+    /// When content last moved, and whether it is the caller that is waited for since.
+    moved: Instant,
+    awaited: bool,
+    broken: bool,
 }
 
 impl Upload {
-    /// Content, and what completes once its last byte was taken (or given up). Empty content was taken from the start:
-    /// [`None`].
-    pub(super) fn new(incoming: Incoming) -> (Self, Option<oneshot::Receiver<()>>) {
+    pub(super) fn new(incoming: Incoming) -> Self {
         let length = incoming.size_hint();
         if incoming.is_end_stream() {
-            return (Self { source: None, length }, None);
+            return Self { source: None, length, taken: None };
         }
         let (taken, was_taken) = oneshot::channel();
-        let source =
-            Source { incoming, held: Vec::new(), held_bytes: 0, complete: true, attempt: 0, taken: Some(taken) };
-        (Self { source: Some(Arc::new(Mutex::new(source))), length }, Some(was_taken))
-    }
-
-    /// Whether all that was taken so far is still there.
-    pub(super) fn can_be_sent_again(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| open(source).complete)
-    }
-
-    /// The content from its beginning, for one attempt. Bodies of earlier attempts fail from now on.
-    pub(super) fn attempt(&self) -> RequestBody {
-        let Some(source) = &self.source else {
-            return RequestBody { reading: None, length: self.length };
+        let source = Source {
+            incoming,
+            held: Vec::new(),
+            held_bytes: 0,
+            complete: true,
+            attempt: 0,
+            taken: Some(taken),
+            moved: Instant::now(),
+            awaited: false,
+            broken: false,
         };
+        Self { source: Some(Arc::new(Mutex::new(source))), length, taken: Some(was_taken) }
+    }
+
+    /// The content from its beginning, for one attempt, if all that was taken so far is still held. Bodies of earlier
+    /// attempts fail from now on.
+    pub(super) fn attempt(&self) -> Option<RequestBody> {
+        let Some(source) = &self.source else { return Some(RequestBody { reading: None, length: self.length }) };
         let mut open = open(source);
+        if !open.complete {
+            return None;
+        }
         open.attempt += 1;
+        open.moved = Instant::now();
         let reading = Reading { source: source.clone(), attempt: open.attempt, next: 0 };
-        RequestBody { reading: Some(reading), length: self.length }
+        Some(RequestBody { reading: Some(reading), length: self.length })
+    }
+
+    /// Whether the caller broke off.
+    pub(super) fn is_broken(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| open(source).broken)
+    }
+
+    /// Completes once all content was taken, or with whoever has kept it from moving for `longest`.
+    pub(super) async fn taken(&mut self, longest: Duration) -> Result<(), Stall> {
+        let (Some(taken), Some(source)) = (&mut self.taken, &self.source) else { return Ok(()) };
+        loop {
+            let end = open(source).moved + longest;
+            tokio::select! {
+                // An error means that the content was given up: the sending side ends with its own.
+                _ = &mut *taken => break,
+                () = sleep_until(end) => {}
+            }
+            let source = open(source);
+            if Instant::now() >= source.moved + longest {
+                return Err(if source.awaited { Stall::Caller } else { Stall::Resource });
+            }
+        }
+        self.taken = None;
+        Ok(())
     }
 }
 
@@ -89,17 +137,24 @@ pub(super) enum UploadError {
 
 impl Source {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.awaited = frame.is_pending();
+        let Poll::Ready(frame) = frame else { return Poll::Pending };
+        self.moved = Instant::now();
         if self.incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
-            // Nobody listens any more if the response came first.
-            let _ = self.taken.take().map(|taken| taken.send(()));
+            self.end();
         }
         match &frame {
             Some(Ok(frame)) => self.hold(frame),
-            Some(Err(_)) => self.let_go(),
+            Some(Err(_)) => self.broken = true,
             None => {}
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Caller)))
+        Poll::Ready(frame.map(|frame| frame.map(fields::clean_request_frame).map_err(UploadError::Caller)))
+    }
+
+    fn end(&mut self) {
+        // Nobody listens any more if the response came first.
+        let _ = self.taken.take().map(|taken| taken.send(()));
     }
 
     fn hold(&mut self, frame: &Frame<Bytes>) {
@@ -109,13 +164,11 @@ impl Source {
                 self.held.push(data.clone());
             }
             // Too long, or trailers, which are too rare to be held.
-            _ => self.let_go(),
+            _ => {
+                self.complete = false;
+                self.held = Vec::new();
+            }
         }
-    }
-
-    fn let_go(&mut self) {
-        self.complete = false;
-        self.held = Vec::new();
     }
 }
 
@@ -130,13 +183,15 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Err(UploadError::Superseded)));
         }
         let frame = match source.held.get(reading.next) {
-            Some(held) => Some(Ok(Frame::data(held.clone()))),
-            None => ready!(source.poll_next(cx)),
+            Some(held) => Poll::Ready(Some(Ok(Frame::data(held.clone())))),
+            None => source.poll_next(cx),
         };
-        reading.next += 1;
         drop(source);
-        self.length = SizeHint::default();
-        Poll::Ready(frame)
+        if frame.is_ready() {
+            reading.next += 1;
+            self.length = SizeHint::default();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -149,6 +204,16 @@ impl Body for RequestBody {
     /// The caller's own `Content-Length` before anything was read, afterwards unknown: it is asked for once, at the start.
     fn size_hint(&self) -> SizeHint {
         self.length
+    }
+}
+
+impl Drop for Reading {
+    /// A connection that lets go of content will take no more of it.
+    fn drop(&mut self) {
+        let mut source = open(&self.source);
+        if source.attempt == self.attempt {
+            source.end();
+        }
     }
 }
 

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use rustls::ClientConfig;
-use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::body::ResponseBody;
 use super::connect::Connector;
+use super::fields;
 use super::pool::{Checkout, Connection, Pool};
-use super::upgrade;
-use super::upload::{RequestBody, Upload};
+use super::upgrade::{self, Switching};
+use super::upload::{RequestBody, Stall, Upload};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError};
@@ -61,66 +61,86 @@ impl Upstream {
         target: PathAndQuery,
         body: Incoming,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let (upload, mut taken) = Upload::new(body);
+        let mut upload = Upload::new(body);
         let mut checkout = self.pool.checkout().await?;
         let mut retried = false;
         loop {
             let Checkout { mut connection, reused } = checkout;
-            let request = self.request(&parts, &target, upload.attempt(), connection.is_http2())?;
-            match self.ask(&mut connection, request, &mut taken).await? {
-                Ok(response) => return Ok(self.pass_on(response, connection)),
-                // A kept connection may have been closed by the other side just now: once more, on a new one.
-                Err(error) if reused && !retried && !error.is_user() && upload.can_be_sent_again() => {
-                    tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a kept connection was dead");
-                    retried = true;
-                    checkout = self.pool.renew().await?;
+            let Some(body) = upload.attempt() else { return Err(self.failed("the connection broke off", &upload)) };
+            let request = self.request(&parts, &target, body, connection.is_http2())?;
+            let error = match self.ask(&mut connection, request, &mut upload).await? {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(self.failed("it switched protocols unasked", &upload));
                 }
-                Err(error) => return Err(self.failed(&error)),
+                Ok(response) => return Ok(self.pass_on(response, connection)),
+                Err(error) => error,
+            };
+            // A kept connection may have been closed by the other side just now: once more, on another one. Not if any of
+            // an answer has come: the request may have been acted upon.
+            if !reused || retried || connection.has_been_heard() || upload.is_broken() {
+                return Err(self.failed(&Causes(&error).to_string(), &upload));
             }
+            tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a kept connection was dead");
+            retried = true;
+            checkout = self.pool.replace(&connection).await?;
         }
     }
 
-    /// Sends a request that asks to switch protocols, over a connection of its own; if the resource agrees, bytes pass
-    /// between it and `caller` from then on.
+    /// Sends a request that asks to switch to `protocol`, over a connection of its own; if the resource agrees, bytes pass
+    /// between it and the caller from then on.
     ///
     /// # Errors
     ///
     /// What kept the response from coming.
-    pub async fn switch(
+    pub(super) async fn switch(
         &self,
         parts: request::Parts,
         target: PathAndQuery,
         body: Incoming,
-        caller: OnUpgrade,
+        caller: Switching,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let (upload, mut taken) = Upload::new(body);
+        let mut upload = Upload::new(body);
         let mut connection = self.pool.connect_to_switch().await?;
-        let request = self.request(&parts, &target, upload.attempt(), false)?;
-        let asked = self.ask(&mut connection, request, &mut taken).await?;
-        let mut response = asked.map_err(|error| self.failed(&error))?;
-        let protocol = response.headers().get(UPGRADE).cloned();
+        let Some(body) = upload.attempt() else { return Err(self.failed("the request broke off", &upload)) };
+        let request = self.request(&parts, &target, body, false)?;
+        let asked = self.ask(&mut connection, request, &mut upload).await?;
+        let mut response = asked.map_err(|error| self.failed(&Causes(&error).to_string(), &upload))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(self.pass_on(response, connection));
+        }
+        // A 101 must say to what (RFC 9110 §15.2.2), and it must be what was asked for.
+        let protocol = response.headers().get(UPGRADE).filter(|protocol| upgrade::is_among(protocol, &caller.protocol));
+        let Some(protocol) = protocol.cloned() else {
+            return Err(self.failed("it switched to a protocol that was not asked for", &upload));
+        };
         let resource = hyper::upgrade::on(&mut response);
         let mut response = self.pass_on(response, connection);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // A 101 must say to what (RFC 9110 §15.2.2); one that does not is passed on and fails at the caller's.
-            upgrade::announce(response.headers_mut(), protocol.unwrap_or(HeaderValue::from_static("")));
-            upgrade::join(caller, resource, self.idle_timeout);
-        }
+        upgrade::announce(response.headers_mut(), protocol);
+        let account = upgrade::join(caller.connection, resource, self.idle_timeout, caller.held);
+        response.body_mut().switches(account);
         Ok(response)
     }
 
-    /// One attempt: the outer error is the deadline's, the inner one the connection's.
+    /// One attempt: the outer error is a deadline's, the inner one the connection's.
     async fn ask(
         &self,
         connection: &mut Connection,
         request: Request<RequestBody>,
-        taken: &mut Option<oneshot::Receiver<()>>,
+        upload: &mut Upload,
     ) -> Result<Result<Response<Incoming>, hyper::Error>, ProxyError> {
+        let overdue = async {
+            match upload.taken(self.idle_timeout).await {
+                Ok(()) => {
+                    sleep(self.response_timeout).await;
+                    self.timed_out(self.response_timeout)
+                }
+                Err(Stall::Resource) => self.timed_out(self.idle_timeout),
+                Err(Stall::Caller) => ProxyError::RequestTimeout { seconds: self.idle_timeout.as_secs() },
+            }
+        };
         tokio::select! {
             asked = connection.send(request) => Ok(asked),
-            () = overdue(taken, self.response_timeout) => {
-                Err(ProxyError::UpstreamTimeout { host: self.pool.host(), seconds: self.response_timeout.as_secs() })
-            }
+            error = overdue => Err(error),
         }
     }
 
@@ -143,6 +163,10 @@ impl Upstream {
             *request.version_mut() = Version::HTTP_2;
         } else {
             request.headers_mut().insert(HOST, self.host.clone());
+            if request.body().size_hint().exact().is_none() {
+                // The library would drop the content of a GET without this.
+                request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
         }
         *request.uri_mut() = Uri::from_parts(uri)
             .map_err(|error| ProxyError::InvalidRequest(format!("the request target is not one: {error}").into()))?;
@@ -151,7 +175,11 @@ impl Upstream {
 
     fn pass_on(&self, response: Response<Incoming>, connection: Connection) -> Response<ResponseBody> {
         let (mut parts, incoming) = response.into_parts();
-        super::fields::clean_response(&mut parts.headers);
+        fields::clean_response(&mut parts.headers);
+        // Both lengths on one message: `Transfer-Encoding` was the true one (RFC 9112 §6.3).
+        if !incoming.is_end_stream() && incoming.size_hint().exact().is_none() {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         // The caller's side decides for itself how it speaks.
         parts.version = Version::default();
         parts.extensions.clear();
@@ -159,20 +187,14 @@ impl Upstream {
         Response::from_parts(parts, ResponseBody::new(incoming, lease, self.idle_timeout))
     }
 
-    fn failed(&self, error: &hyper::Error) -> ProxyError {
-        if error.is_user() {
+    fn timed_out(&self, deadline: Duration) -> ProxyError {
+        ProxyError::UpstreamTimeout { host: self.pool.host(), seconds: deadline.as_secs() }
+    }
+
+    fn failed(&self, problem: &str, upload: &Upload) -> ProxyError {
+        if upload.is_broken() {
             return ProxyError::InvalidRequest("the request's content broke off".into());
         }
-        ProxyError::UpstreamProtocol { host: self.pool.host(), problem: Causes(error).to_string() }
+        ProxyError::UpstreamProtocol { host: self.pool.host(), problem: problem.to_owned() }
     }
-}
-
-/// Completes once `longest` has passed since the last byte of the request was taken.
-async fn overdue(taken: &mut Option<oneshot::Receiver<()>>, longest: Duration) {
-    if let Some(receiver) = taken {
-        // An error means that the content was given up: the sending side ends with its own.
-        let _ = receiver.await;
-        *taken = None;
-    }
-    sleep(longest).await;
 }

@@ -3,7 +3,7 @@
 
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderName, Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request, Version};
 
 use crate::error::ProxyError;
 
@@ -22,6 +22,10 @@ pub fn admit<B>(request: &Request<B>) -> Result<(), ProxyError> {
     if request.method() == Method::CONNECT {
         return Err(ProxyError::InvalidPath("asks for a tunnel; this is no forward proxy"));
     }
+    if request.method() == Method::TRACE {
+        // Whoever answers a TRACE sends back what it got (RFC 9110 §9.3.8): our token, to the caller.
+        return Err(ProxyError::MethodNotAllowed { allowed: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+    }
     check_host(request)?;
     check_origin(request)
 }
@@ -34,13 +38,15 @@ fn check_host<B>(request: &Request<B>) -> Result<(), ProxyError> {
         (Some(one), None) => Some(one.as_bytes()),
         (Some(_), Some(_)) => return Err(ProxyError::InvalidRequest("the request has more than one Host".into())),
     };
-    if let Some(authority) = request.uri().authority() {
-        return if is_ours(authority) { Ok(()) } else { Err(ProxyError::InvalidPath("names another host")) };
-    }
-    match field.map(Authority::try_from) {
-        None => Err(ProxyError::InvalidRequest("the request has no Host".into())),
-        Some(Ok(authority)) if is_ours(&authority) => Ok(()),
-        Some(_) => Err(ProxyError::HostDenied),
+    let field = field.map(Authority::try_from);
+    match (request.uri().authority(), field) {
+        // HTTP/2 says in `:authority` what HTTP/1.1 says in `Host`; a `Host` besides must say the same (RFC 9113 §8.3.1).
+        (Some(authority), None) if is_ours(authority) => Ok(()),
+        (Some(authority), Some(Ok(host))) if is_ours(authority) && is_ours(&host) => Ok(()),
+        (Some(_), _) if request.version() != Version::HTTP_2 => Err(ProxyError::InvalidPath("names another host")),
+        (None, Some(Ok(host))) if is_ours(&host) => Ok(()),
+        (None, None) => Err(ProxyError::InvalidRequest("the request has no Host".into())),
+        (_, _) => Err(ProxyError::HostDenied),
     }
 }
 
@@ -53,8 +59,8 @@ fn is_ours(authority: &Authority) -> bool {
 /// Browsers name the origin of every request that could do harm, and say whether its page is of the same site.
 fn check_origin<B>(request: &Request<B>) -> Result<(), ProxyError> {
     let fields = request.headers();
-    let same_site = |value: &http::HeaderValue| matches!(value.as_bytes(), b"same-origin" | b"none");
-    if fields.contains_key(ORIGIN) || !fields.get_all(SEC_FETCH_SITE).iter().all(same_site) {
+    let ours = |value: &HeaderValue| matches!(value.as_bytes(), b"none" | b"same-origin" | b"same-site");
+    if fields.contains_key(ORIGIN) || !fields.get_all(SEC_FETCH_SITE).iter().all(ours) {
         return Err(ProxyError::OriginDenied);
     }
     Ok(())
@@ -108,18 +114,40 @@ mod tests {
     }
 
     #[test]
+    fn http2_names_the_host_in_its_authority() {
+        let code = |target: &str, host: Option<&str>| {
+            let mut request = request(target, &host.map(|host| ("host", host)).into_iter().collect::<Vec<_>>());
+            *request.version_mut() = Version::HTTP_2;
+            admit(&request).map_or_else(|error| error.code(), |()| "admitted")
+        };
+        assert_eq!(code("http://localhost/v1/models", None), "admitted");
+        assert_eq!(code("http://localhost/v1/models", Some("127.0.0.1")), "admitted");
+        assert_eq!(code("http://evil.com/v1/models", None), "host_denied");
+        assert_eq!(code("http://localhost/v1/models", Some("evil.com")), "host_denied");
+    }
+
+    #[test]
+    fn nothing_is_reflected_and_nothing_tunnelled() {
+        for method in [Method::TRACE, Method::CONNECT] {
+            let mut request = request("/v1/models", &[("host", "localhost")]);
+            *request.method_mut() = method;
+            assert!(admit(&request).is_err());
+        }
+    }
+
+    #[test]
     fn web_pages_are_turned_away() {
         for origin in ["https://evil.com", "null", "http://localhost:3000", "http://localhost"] {
             assert_eq!(code("/v1/models", &[("host", "localhost"), ("origin", origin)]), "origin_denied", "{origin}");
         }
-        for site in ["cross-site", "same-site", "nonsense"] {
+        for site in ["cross-site", "nonsense"] {
             assert_eq!(
                 code("/v1/models", &[("host", "localhost"), ("sec-fetch-site", site)]),
                 "origin_denied",
                 "{site}"
             );
         }
-        for site in ["none", "same-origin"] {
+        for site in ["none", "same-origin", "same-site"] {
             assert_eq!(code("/", &[("host", "localhost"), ("sec-fetch-site", site)]), "admitted", "{site}");
         }
         let twice = [("host", "localhost"), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")];

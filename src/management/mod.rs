@@ -5,18 +5,17 @@ mod pages;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::header::CONTENT_TYPE;
 use rustls::ClientConfig;
 use serde::Deserialize;
 use url::Url;
 
-use crate::clock::SharedClock;
 use crate::config::{Config, Management, Segment};
 use crate::error::ProxyError;
 use crate::identity::tokens::TokenSlot;
-use crate::identity::transport::forward_proxy;
 
 /// How long one page may take, from the request to its last byte.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,7 +26,6 @@ pub struct Models {
     settings: Management,
     client: reqwest::Client,
     tokens: Arc<TokenSlot>,
-    clock: SharedClock,
 }
 
 /// What a caller may say besides the configuration.
@@ -45,20 +43,14 @@ impl Models {
     /// # Errors
     ///
     /// If no HTTP client can be built.
-    pub fn new(
-        config: &Config,
-        tls: ClientConfig,
-        tokens: Arc<TokenSlot>,
-        clock: SharedClock,
-    ) -> Result<Self, reqwest::Error> {
+    pub fn new(config: &Config, tls: ClientConfig, tokens: Arc<TokenSlot>) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
-            .proxy(forward_proxy(config.proxies.rules()))
             .connect_timeout(config.upstream.connect_timeout)
-            .timeout(PAGE_TIMEOUT)
-            .build()?;
-        Ok(Self { settings: config.management.clone(), client, tokens, clock })
+            .timeout(PAGE_TIMEOUT);
+        let client = config.proxies.apply(client)?.build()?;
+        Ok(Self { settings: config.management.clone(), client, tokens })
     }
 
     /// The URL of the first page. Only checked segments enter it.
@@ -96,19 +88,17 @@ impl Models {
 /// plane cannot be asked.
 pub async fn models(
     State(models): State<Arc<Models>>,
-    Query(parameters): Query<Parameters>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, ProxyError> {
+    let Query(parameters) = parameters.map_err(|rejection| ProxyError::InvalidRequest(rejection.body_text().into()))?;
     let url = models.first_page(&parameters)?;
-    let authorization = crate::forward::authorization(&models.tokens, &models.clock).await?;
+    let authorization = models.tokens.authorization().await?;
     match pages::joined(&models.client, url, &authorization).await? {
-        pages::Answer::List(content) => Ok(json(StatusCode::OK, content)),
-        pages::Answer::Refusal { status, content } => Ok(json(status, content.to_vec())),
+        pages::Answer::List(content) => {
+            Ok(([(CONTENT_TYPE, "application/json; charset=utf-8")], content).into_response())
+        }
+        pages::Answer::Refusal(refusal) => Ok(refusal.into_response()),
     }
-}
-
-fn json(status: StatusCode, content: Vec<u8>) -> Response {
-    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    (status, [content_type], content).into_response()
 }
 
 /// What the caller asked for, checked, else what is configured.

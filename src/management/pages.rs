@@ -1,13 +1,15 @@
 //! Lists of the management plane come in pages; each names the next by an absolute URL, which is followed only on the
 //! host that was asked, because the token goes along.
 
+use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::error::{Causes, ProxyError, Unreachable};
+use crate::error::{Causes, ProxyError};
+use crate::forward::fields::clean_response;
 
 /// More pages than this are no list but a loop.
 const MOST_PAGES: usize = 200;
@@ -18,8 +20,8 @@ const LARGEST_PAGE: usize = 32 << 20;
 pub(super) enum Answer {
     /// `{"value":[…]}` with the entries of all pages, each as it came.
     List(Vec<u8>),
-    /// The management plane said no: its own status and content.
-    Refusal { status: StatusCode, content: Bytes },
+    /// The management plane said no: its own answer.
+    Refusal(Response<Body>),
 }
 
 #[derive(Deserialize)]
@@ -39,9 +41,9 @@ pub(super) async fn joined(
     let mut next = Some(first.clone());
     for _ in 0..MOST_PAGES {
         let Some(url) = next else { return Ok(Answer::List(list(&entries))) };
-        let (status, content) = fetch(client, url, authorization).await?;
-        if status != StatusCode::OK {
-            return Ok(Answer::Refusal { status, content });
+        let (head, content) = fetch(client, url, authorization).await?.into_parts();
+        if head.status != StatusCode::OK {
+            return Ok(Answer::Refusal(Response::from_parts(head, Body::from(content))));
         }
         let page: Page = serde_json::from_slice(&content)
             .map_err(|error| malformed(&first, &format!("a page is not a list: {error}")))?;
@@ -63,25 +65,27 @@ fn follow(asked: &Url, link: &str) -> Result<Url, ProxyError> {
     }
 }
 
-async fn fetch(
-    client: &reqwest::Client,
-    url: Url,
-    authorization: &HeaderValue,
-) -> Result<(StatusCode, Bytes), ProxyError> {
+async fn fetch(client: &reqwest::Client, url: Url, authorization: &HeaderValue) -> Result<Response<Bytes>, ProxyError> {
     let host = url.clone();
     let failed = |error: &reqwest::Error| failure(&host, error);
     let request =
         client.get(url).header(header::AUTHORIZATION, authorization).header(header::ACCEPT, "application/json");
-    let mut response = request.send().await.map_err(|error| failed(&error))?;
-    let status = response.status();
+    let mut answer = request.send().await.map_err(|error| failed(&error))?;
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = std::mem::take(answer.headers_mut());
+    clean_response(response.headers_mut());
+    // Of the content as it came; it may have been decompressed since.
+    response.headers_mut().remove(header::CONTENT_LENGTH);
     let mut content = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| failed(&error))? {
         content.extend_from_slice(&chunk);
         if content.len() > LARGEST_PAGE {
             return Err(malformed(&host, "a page is too large"));
         }
     }
-    Ok((status, content.into()))
+    *response.body_mut() = content.into();
+    Ok(response)
 }
 
 fn list(entries: &[Box<RawValue>]) -> Vec<u8> {
@@ -103,15 +107,13 @@ fn malformed(url: &Url, problem: &str) -> ProxyError {
 }
 
 fn failure(url: &Url, error: &reqwest::Error) -> ProxyError {
-    let problem = Causes(error).to_string();
-    if error.is_timeout() && !error.is_connect() {
+    if error.is_connect() {
+        return ProxyError::from_connecting(host(url), error);
+    }
+    if error.is_timeout() {
         return ProxyError::UpstreamTimeout { host: host(url), seconds: super::PAGE_TIMEOUT.as_secs() };
     }
-    if error.is_connect() {
-        let kind = if error.is_timeout() { Unreachable::Timeout } else { Unreachable::Unavailable };
-        return ProxyError::UpstreamUnreachable { host: host(url), problem, kind };
-    }
-    malformed(url, &problem)
+    malformed(url, &Causes(error).to_string())
 }
 
 fn host(url: &Url) -> String {

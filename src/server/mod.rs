@@ -1,7 +1,9 @@
 //! Connections from callers: accepted, limited, given deadlines, drained. Knows nothing of Azure.
 
+mod conversation;
+
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Limits;
 use crate::error::Causes;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Held, Lifecycle, Running};
+
+use conversation::Conversation;
 
 /// How long to wait after the system refused to accept a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,49 +49,48 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
     builder.http2().timer(TokioTimer::new());
-    let running = GracefulShutdown::new();
+    let graceful = GracefulShutdown::new();
+    let (running, stillness) = Running::first();
     let places = Arc::new(Semaphore::new(limits.max_connections));
     loop {
         let (stream, place) = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
             () = lifecycle.ending() => break,
         };
-        let (builder, service, watcher, lifecycle) =
-            (builder.clone(), service.clone(), running.watcher(), lifecycle.clone());
+        let conversation = Conversation::new(service.clone(), Held::new(place, running.clone()));
+        let begun = conversation.begun();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), conversation).into_owned();
+        let connection = graceful.watch(connection);
+        let lifecycle = lifecycle.clone();
         tokio::spawn(async move {
-            if speaks_up(&stream, limits.header_timeout, &lifecycle).await {
-                let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                if let Err(error) = watcher.watch(connection.into_owned()).await {
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
                     tracing::debug!(error = %Causes(error.as_ref()), "a caller's connection ended");
-                }
+                },
+                () = begun.never(limits.header_timeout, &lifecycle) => {}
             }
-            drop(place);
         });
     }
     // Callers that connect from now on are refused instead of left waiting.
     drop(listener);
-    drain(running.shutdown(), limits.shutdown_grace).await
-}
-
-/// Whether a new connection says anything in time. The deadline for a request's head begins with its first byte.
-async fn speaks_up(stream: &TcpStream, longest: Duration, lifecycle: &Lifecycle) -> bool {
-    tokio::select! {
-        said = timeout(longest, stream.readable()) => matches!(said, Ok(Ok(()))),
-        () = lifecycle.ending() => false,
-    }
-}
-
-async fn drain(finished: impl Future<Output = ()>, grace: Duration) -> Drained {
-    match timeout(grace, finished).await {
+    drop(running);
+    let finished = async {
+        graceful.shutdown().await;
+        // Connections that have switched protocols are no longer the library's to watch.
+        stillness.reached().await;
+    };
+    match timeout(limits.shutdown_grace, finished).await {
         Ok(()) => Drained::Completely,
         Err(_) => Drained::CutOff,
     }
 }
 
 /// The next connection, once there is a place for it: until then callers wait in the listen queue.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so there is always a permit to wait for.
-    let place = places.clone().acquire_owned().await.ok();
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let Ok(place) = places.clone().acquire_owned().await else {
+        // Nobody closes the semaphore.
+        return pending().await;
+    };
     loop {
         match listener.accept().await.and_then(|(stream, _)| without_delay(stream)) {
             Ok(stream) => return (stream, place),

@@ -227,6 +227,7 @@ async fn nothing_secret_is_logged_even_at_trace() {
     assert!(log.contains(world::SERVICE_PRINCIPAL.object_id), "who we are is said: {log}");
     assert!(!log.contains(world::CLIENT_SECRET), "the client secret");
     assert!(!log.contains("eyJ"), "a token");
+    assert!(!log.contains("my-own-key"), "the caller's own key");
 }
 
 #[tokio::test]

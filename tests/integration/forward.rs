@@ -1,10 +1,13 @@
 //! What goes through comes out as it went in.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use aoai_auth_proxy::emulator::{Action, Route};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{World, azure, demo_settings, proxy, within};
 
@@ -144,6 +147,97 @@ async fn a_kept_connection_that_dies_under_a_request_costs_no_error() {
         assert_eq!(response.status(), 200);
         assert_eq!(within(response.text()).await.unwrap(), "{}");
     }
+}
+
+/// A resource: on each connection it gives the answers in turn, each to a request whose content is or ends an object, then
+/// closes.
+async fn resource(answers: &'static [&'static str]) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            for answer in answers {
+                let mut request = vec![0; 64 * 1024];
+                let mut received = 0;
+                while ![&b"}"[..], b"}\r\n0\r\n\r\n"].iter().any(|end| request[..received].ends_with(end)) {
+                    match stream.read(&mut request[received..]).await {
+                        Ok(0) | Err(_) => return,
+                        Ok(more) => received += more,
+                    }
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (origin, requests)
+}
+
+async fn in_front_of(origin: &str) -> (crate::support::Proxy, aoai_auth_proxy::emulator::Emulator) {
+    let (azure, clock) = azure(true).await;
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint={origin}"));
+    (proxy(&settings, &clock).await, azure)
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_has_begun_is_not_sent_again() {
+    for beginning in ["HTTP/1.1 200 OK\r\nx-", "garbage\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        let answers: &'static [&'static str] =
+            Box::leak(Box::new(["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", beginning]));
+        let (origin, requests) = resource(answers).await;
+        let (proxy, _azure) = in_front_of(&origin).await;
+        let client = crate::support::client();
+        let post = || client.post(format!("http://{}/v1/x", proxy.address)).body(r#"{"a":1}"#).send();
+        let first = within(post()).await.unwrap();
+        assert_eq!(within(first.text()).await.unwrap(), "{}");
+        assert_eq!(within(post()).await.unwrap().status(), 502, "{beginning}");
+        assert_eq!(requests.load(Ordering::Relaxed), 2, "{beginning}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_lengths_the_true_one_is_passed_on() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n14\r\nABCDEFGHIJKLMNOPQRST\r\n0\r\n\r\n";
+    let (origin, _) = resource(Box::leak(Box::new([answer]))).await;
+    let (proxy, _azure) = in_front_of(&origin).await;
+    let request = crate::support::client().post(format!("http://{}/v1/x", proxy.address)).body("{}");
+    let response = within(request.send()).await.unwrap();
+    assert!(response.headers().get("content-length").is_none());
+    assert_eq!(within(response.text()).await.unwrap(), "ABCDEFGHIJKLMNOPQRST");
+}
+
+#[tokio::test]
+async fn a_get_keeps_its_content_of_unknown_length() {
+    let (origin, requests) = resource(&["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]).await;
+    let (proxy, _azure) = in_front_of(&origin).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream
+        .write_all(b"GET /v1/x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && requests.load(Ordering::Relaxed) == 1, "{answer}");
+}
+
+#[tokio::test]
+async fn trailers_are_cleaned_like_other_fields_and_end_a_response() {
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum, connection\r\n\r\n2\r\n{}\r\n0\r\nx-checksum: 1\r\nkeep-alive: 9\r\n\r\n";
+    let (origin, requests) = resource(Box::leak(Box::new([answer; 4]))).await;
+    let (proxy, _azure) = in_front_of(&origin).await;
+    let client = crate::support::client();
+    for _ in 0..4 {
+        let response = within(client.post(format!("http://{}/v1/x", proxy.address)).body("{}").send()).await.unwrap();
+        assert_eq!(within(response.text()).await.unwrap(), "{}");
+    }
+    assert_eq!(
+        requests.load(Ordering::Relaxed),
+        4,
+        "all over one connection, or the resource would have stopped answering"
+    );
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ async fn parameters_are_checked_before_they_enter_a_url() {
         "subscription_id=..%2F..%2Fother",
         "api-version=1%26x%3D2",
         "location=",
+        "location=a&location=b",
         "subscription_id=.",
     ] {
         let response = world.get(&format!("/management/models?{query}")).await;
@@ -87,6 +88,27 @@ async fn without_a_region_the_route_says_what_is_missing() {
     assert_eq!(code(response).await, "management_not_configured");
     let asked = format!("{url}?subscription_id={}&location={}", azure.subscription_id(), azure.location());
     assert_eq!(client.get(asked).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_said_to_be_one() {
+    let (azure, clock) = crate::support::azure(true).await;
+    let mut settings = crate::support::demo_settings(&azure);
+    settings.retain(|setting| !setting.starts_with("upstream.ca_file"));
+    let proxy = crate::support::proxy(&settings, &clock).await;
+    let url = format!("http://{}/management/models", proxy.address);
+    let response = within(crate::support::client().get(url).send()).await.unwrap();
+    assert_eq!(response.headers()["proxy-status"], "aoai-auth-proxy; error=tls_certificate_error");
+    assert_eq!(code(response).await, "upstream_tls");
+}
+
+#[tokio::test]
+async fn throttling_keeps_its_own_fields() {
+    let world = World::new().await;
+    world.fault(Route::Management, Action::status(429), Some(1));
+    let response = world.get("/management/models").await;
+    assert_eq!(response.status(), 429);
+    assert!(response.headers().contains_key("retry-after"));
 }
 
 #[tokio::test]

@@ -38,9 +38,14 @@ async fn the_page_says_who_we_are_and_takes_nothing_from_elsewhere() {
     assert!(response.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
     let page = response.text().await.unwrap();
     let base = format!("http://{}/v1", world.proxy.address);
-    for word in
-        ["ready", world.azure.openai(), "managed-identity", world::SYSTEM_ASSIGNED.object_id, world::TENANT_ID, &base]
-    {
+    for word in [
+        r#"class="state">ready<"#,
+        world.azure.openai(),
+        "managed-identity",
+        world::SYSTEM_ASSIGNED.object_id,
+        world::TENANT_ID,
+        &base,
+    ] {
         assert!(page.contains(word), "{word} is not in: {page}");
     }
     assert!(!page.contains("eyJ") && !page.contains("<script"));

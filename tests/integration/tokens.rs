@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aoai_auth_proxy::clock::ManualClock;
 use aoai_auth_proxy::config::Scope;
@@ -196,4 +196,31 @@ async fn a_credential_that_hangs_fails_at_its_deadline_and_then_at_once() {
     let again = slot.token().now_or_never().expect("a known failure is told without waiting");
     assert!(again.is_err());
     assert_eq!(source.0.load(Ordering::Relaxed), 1, "the clock stands still, so no other attempt is due");
+}
+
+/// A credential whose code is wrong at first.
+#[derive(Debug)]
+struct Panicking(AtomicU32);
+
+#[async_trait]
+impl TokenSource for Panicking {
+    async fn fetch(&self, _: &Scope) -> Result<AccessToken, CredentialError> {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "the first fetch panics, as this test wants");
+        Ok(AccessToken { secret: "t".to_owned().into(), expires_at: SystemTime::UNIX_EPOCH + 1_000_000 * HOUR })
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_credentials_code_is_one_failure() {
+    let clock = Arc::new(ManualClock::stopped());
+    let scope = Scope::parse("https://cognitiveservices.azure.com/.default").unwrap();
+    let slot = TokenSlot::new(scope, Arc::new(Panicking(AtomicU32::new(0))), clock.clone());
+    let failure = within(slot.token()).await.unwrap_err();
+    assert!(matches!(failure.error, CredentialError::Panicked));
+    clock.advance(Duration::from_secs(60));
+    assert!(within(slot.token()).await.is_ok());
 }

@@ -1,5 +1,6 @@
 //! Connections that stop being HTTP pass as bytes, with our token at their beginning.
 
+use aoai_auth_proxy::server::Drained;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -91,4 +92,60 @@ async fn silence_on_both_sides_ends_the_connection() {
     assert!(head(&mut caller).await.starts_with("http/1.1 101 "));
     let mut rest = Vec::new();
     within(caller.read_to_end(&mut rest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_waits_for_connections_that_have_switched() {
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let (origin, _was_asked) = resource(answer).await;
+    let (mut caller, mut proxy, _azure) = ask(&origin, &[]).await;
+    assert!(head(&mut caller).await.starts_with("http/1.1 101 "));
+    proxy.lifecycle.end();
+    for _ in 0..10 {
+        caller.write_all(b"still here").await.unwrap();
+        let mut echo = [0; 10];
+        within(caller.read_exact(&mut echo)).await.unwrap();
+        assert!(!proxy.serving.is_finished());
+    }
+    drop(caller);
+    assert_eq!(within(&mut proxy.serving).await.unwrap(), Drained::Completely);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_switched_keeps_its_place() {
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let (origin, _was_asked) = resource(answer).await;
+    let (mut caller, proxy, _azure) = ask(&origin, &["limits.max_connections=1"]).await;
+    assert!(head(&mut caller).await.starts_with("http/1.1 101 "));
+    let mut second = TcpStream::connect(proxy.address).await.unwrap();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    // The first connection is still served, and that is what shows that the second one is not: it was sent before.
+    for _ in 0..10 {
+        caller.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        within(caller.read_exact(&mut echo)).await.unwrap();
+        assert!(second.try_read(&mut [0; 1]).is_err(), "the second connection waits");
+    }
+    drop(caller);
+    assert!(head(&mut second).await.starts_with("http/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_switch_that_nobody_asked_for_is_no_answer() {
+    for answer in [
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    ] {
+        let (origin, _was_asked) = resource(answer).await;
+        let (mut caller, proxy, _azure) = ask(&origin, &[]).await;
+        assert!(head(&mut caller).await.starts_with("http/1.1 502 "));
+        drop(proxy);
+        let (origin, _was_asked) = resource(answer).await;
+        let (azure, clock) = azure(true).await;
+        let mut settings = demo_settings(&azure);
+        settings.push(format!("upstream.endpoint={origin}"));
+        let proxy = crate::support::proxy(&settings, &clock).await;
+        let response = within(crate::support::client().get(format!("http://{}/v1/x", proxy.address)).send()).await;
+        assert_eq!(response.unwrap().status(), 502);
+    }
 }
