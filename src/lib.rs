@@ -27,8 +27,8 @@
 //! | [`app`] | the router, and the order of everything that happens to a request |
 //! | [`server`] | connections from callers: accepted, limited, drained; knows nothing of Azure |
 //! | [`guard`] | who may call |
-//! | [`forward`] | a request's way to the resource and back |
 //! | [`management`] | the management plane's list of models, all pages joined |
+//! | [`forward`] | a request's way to the resource and back |
 //! | [`status`] | `/healthz`, `/readyz` and the page |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`telemetry`] | log lines |
@@ -45,7 +45,8 @@
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
 //! - Only `error.rs` turns a failure into a status.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
-//! - No content is collected on its way through [`forward`].
+//! - No content is collected on its way through [`forward`]: at most the first MiB of a request is held by reference, to be
+//!   sent again over another connection.
 //! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
 //!   back, and links between pages are followed on the same host only.
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::serve::proxy;
-use super::{Failure, runtime};
+use super::{Failure, block_on, say};
 use crate::config::{Config, Overrides};
 use crate::emulator::{self, Emulator};
 use crate::telemetry::logs;
@@ -18,7 +18,7 @@ pub(super) fn run(overrides: Overrides) -> Result<(), Failure> {
     if let Some((option, ..)) = overrides.named.iter().find(|(option, ..)| DECIDED.contains(option)) {
         return Err(Failure::DemoOption(option));
     }
-    runtime()?.block_on(demo(overrides))
+    block_on(demo(overrides))
 }
 
 async fn demo(mut overrides: Overrides) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ async fn demo(mut overrides: Overrides) -> Result<(), Failure> {
     overrides.assignments.extend(settings(&emulator));
     let config = Config::isolated(&overrides)?;
     logs::start(&config.telemetry)?;
-    proxy(&config, |address| println!("{}", what_to_try(address))).await
+    proxy(&config, |address| say(&what_to_try(address))).await
 }
 
 /// The emulator's addresses, as an operator would configure Azure's.

@@ -2,15 +2,15 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, runtime};
+use super::{Failure, block_on, say};
 use crate::emulator::{Emulator, Options};
 
 pub(super) fn run() -> Result<(), Failure> {
-    runtime()?.block_on(async {
+    block_on(async {
         let emulator = Emulator::start(Options::default()).await.map_err(Failure::Emulator)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
-        println!("{}", exports(&emulator));
+        say(&exports(&emulator));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

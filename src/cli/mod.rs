@@ -4,6 +4,7 @@ mod demo;
 mod emulator;
 mod serve;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -128,7 +129,7 @@ enum Failure {
     Runtime(#[source] std::io::Error),
     #[error("logging did not start")]
     Logs(#[from] tracing_subscriber::util::TryInitError),
-    #[error("stopped before every running request had ended")]
+    #[error("ended at once, as asked, before every running request had ended")]
     CutOff,
 }
 
@@ -149,6 +150,16 @@ impl Failure {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)
+/// Runs to the end. What still runs in the background then, like a name that is being looked up, is left behind.
+fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let outcome = runtime.block_on(task);
+    runtime.shutdown_background();
+    outcome
+}
+
+/// A line or more on standard output. Whoever does not listen misses nothing that matters.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = writeln!(output, "{text}").and_then(|()| output.flush());
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, runtime};
+use super::{Failure, block_on, say};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
@@ -16,10 +16,13 @@ use crate::server::{Drained, serve};
 use crate::telemetry::logs;
 use crate::tls;
 
+/// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
     logs::start(&config.telemetry)?;
-    runtime()?.block_on(proxy(&config, |_| ()))
+    block_on(proxy(&config, |_| ()))
 }
 
 /// Serves until a signal says to stop. `announce` is called once the socket is bound.
@@ -31,10 +34,10 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
     let app = App::new(config, &tls, source, clock, lifecycle.clone())?;
 
     let listen_error = |error| Failure::Listen { address: config.listen, error };
-    let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+    let listener = listen(config.listen).map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
     let signals = Signals::install().map_err(Failure::Runtime)?;
-    println!("listening on http://{address}");
+    say(&format!("listening on http://{address}"));
     announce(address);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -46,21 +49,28 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
     app.start();
     let serving = serve(listener, app, config.limits, lifecycle.clone());
     tokio::pin!(serving);
-    tokio::select! {
+    let signals = tokio::select! {
         // Serving ends by a signal alone.
         _ = &mut serving => return Ok(()),
-        signals = signals.first(lifecycle) => {
-            let drained = tokio::select! {
-                drained = &mut serving => drained,
-                () = signals.second() => Drained::CutOff,
-            };
-            match drained {
-                Drained::Completely => tracing::info!("stopped"),
-                Drained::CutOff => return Err(Failure::CutOff),
-            }
-        }
+        signals = signals.first(lifecycle) => signals,
+    };
+    tokio::select! {
+        drained = &mut serving => match drained {
+            Drained::Completely => tracing::info!("stopped"),
+            Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
+        },
+        () = signals.second() => return Err(Failure::CutOff),
     }
     Ok(())
+}
+
+/// A socket with room for a burst of callers: what the library asks for by default overflows, and each overflow costs
+/// somebody a second.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The signals that mean something to a server.

@@ -21,54 +21,70 @@ const UNDECIDED: usize = usize::MAX;
 /// The links, in order.
 #[derive(Debug)]
 pub struct Chain {
-    links: Vec<(&'static str, Arc<dyn TokenSource>)>,
-    imds: Url,
+    links: Vec<Link>,
     chosen: AtomicUsize,
 }
 
+/// One credential of a chain.
+#[derive(Debug)]
+pub struct Link {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// What must accept a connection for the link to be worth asking.
+    pub probe: Option<Url>,
+    /// The credential.
+    pub source: Arc<dyn TokenSource>,
+}
+
 impl Chain {
-    pub(super) fn new(links: Vec<(&'static str, Arc<dyn TokenSource>)>, imds: &Url) -> Self {
-        Self { links, imds: imds.clone(), chosen: AtomicUsize::new(UNDECIDED) }
+    pub(super) fn new(links: Vec<Link>) -> Self {
+        Self { links, chosen: AtomicUsize::new(UNDECIDED) }
     }
 
-    async fn attempt(&self, name: &str, link: &dyn TokenSource, scope: &Scope) -> Result<AccessToken, CredentialError> {
-        if name == "managed-identity" {
-            self.probe().await?;
-        }
-        let deadline = link.deadline();
-        timeout(deadline, link.fetch(scope)).await.unwrap_or(Err(CredentialError::Overdue(deadline)))
+    fn chosen(&self) -> Option<&Link> {
+        self.links.get(self.chosen.load(Ordering::Relaxed))
     }
+}
 
-    /// Where there is no metadata service, packets to its address vanish: find out by a connection, not by a request.
-    async fn probe(&self) -> Result<(), CredentialError> {
-        let unreachable =
-            |words: String| CredentialError::Unreachable { service: self.imds.origin().ascii_serialization(), words };
-        let address = (self.imds.host_str().unwrap_or_default(), self.imds.port_or_known_default().unwrap_or(80));
-        match timeout(PROBE, TcpStream::connect(address)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
-            Err(_) => Err(unreachable(format!("nothing accepted a connection within {} s", PROBE.as_secs()))),
+impl Link {
+    async fn attempt(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
+        if let Some(service) = &self.probe {
+            probe(service).await?;
         }
+        let deadline = self.source.deadline();
+        timeout(deadline, self.source.fetch(scope)).await.unwrap_or(Err(CredentialError::Overdue(deadline)))
+    }
+}
+
+/// Where there is no metadata service, packets to its address vanish: find out by a connection, not by a request.
+async fn probe(service: &Url) -> Result<(), CredentialError> {
+    let unreachable =
+        |words: String| CredentialError::Unreachable { service: service.origin().ascii_serialization(), words };
+    let address = (service.host_str().unwrap_or_default(), service.port_or_known_default().unwrap_or(80));
+    match timeout(PROBE, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable(format!("nothing accepted a connection within {} s", PROBE.as_secs()))),
     }
 }
 
 #[async_trait]
 impl TokenSource for Chain {
     async fn fetch(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
-        if let Some((_, link)) = self.links.get(self.chosen.load(Ordering::Relaxed)) {
-            return link.fetch(scope).await;
+        if let Some(link) = self.chosen() {
+            return link.source.fetch(scope).await;
         }
         let mut tried = Vec::new();
-        for (index, (name, link)) in self.links.iter().enumerate() {
-            match self.attempt(name, link.as_ref(), scope).await {
+        for (index, link) in self.links.iter().enumerate() {
+            match link.attempt(scope).await {
                 Ok(token) => {
                     self.chosen.store(index, Ordering::Relaxed);
-                    tracing::info!(credential = name, "auto: this credential gave a token");
+                    tracing::info!(credential = link.name, "auto: this credential gave a token");
                     return Ok(token);
                 }
                 Err(error) => {
-                    tracing::debug!(credential = name, %error, "auto: passed over");
-                    tried.push((*name, error));
+                    tracing::debug!(credential = link.name, %error, "auto: passed over");
+                    tried.push((link.name, error));
                 }
             }
         }
@@ -77,9 +93,9 @@ impl TokenSource for Chain {
 
     /// While undecided every link may need its own deadline.
     fn deadline(&self) -> Duration {
-        match self.links.get(self.chosen.load(Ordering::Relaxed)) {
-            Some((_, link)) => link.deadline(),
-            None => self.links.iter().map(|(_, link)| link.deadline()).sum::<Duration>() + PROBE,
+        match self.chosen() {
+            Some(link) => link.source.deadline(),
+            None => self.links.iter().map(|link| link.source.deadline()).sum::<Duration>() + PROBE,
         }
     }
 }

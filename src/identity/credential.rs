@@ -24,7 +24,7 @@ use rustls::ClientConfig;
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::chain::Chain;
+use super::chain::{Chain, Link};
 use super::executor;
 use super::transport::Transports;
 use super::{AccessToken, CredentialError, TokenSource};
@@ -48,12 +48,21 @@ pub fn source(config: &Config, tls: ClientConfig) -> Result<Arc<dyn TokenSource>
         transports: transports.clone(),
     };
     Ok(match &config.credential.source {
-        CredentialSource::Auto(links) => Arc::new(Chain::new(
-            links.iter().map(|link| (name(link), Arc::new(single(link)) as Arc<dyn TokenSource>)).collect(),
-            &config.credential.imds_endpoint,
-        )),
+        CredentialSource::Auto(links) => {
+            let link = |source: &CredentialSource| Link {
+                name: name(source),
+                probe: is_imds(source).then(|| config.credential.imds_endpoint.clone()),
+                source: Arc::new(single(source)),
+            };
+            Arc::new(Chain::new(links.iter().map(link).collect()))
+        }
         source => Arc::new(single(source)),
     })
+}
+
+/// Whether a source asks the metadata service, which most machines do not have.
+fn is_imds(source: &CredentialSource) -> bool {
+    matches!(source, CredentialSource::ManagedIdentity(ManagedIdentity { app_service: false, .. }))
 }
 
 /// A credential's name as the configuration spells it.
@@ -94,8 +103,9 @@ struct AzureCredential {
 #[async_trait]
 impl TokenSource for AzureCredential {
     async fn fetch(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
-        let credential = self.build().map_err(|error| reason(&error))?;
-        let token = credential.get_token(&[scope.as_str()], None).await.map_err(|error| reason(&error))?;
+        let reason = |error: azure_core::Error| reason(name(&self.source), &error);
+        let credential = self.build().map_err(reason)?;
+        let token = credential.get_token(&[scope.as_str()], None).await.map_err(reason)?;
         Ok(AccessToken {
             secret: token.token.secret().to_owned().into(),
             expires_at: SystemTime::from(token.expires_on),
@@ -117,7 +127,8 @@ impl AzureCredential {
     fn build(&self) -> azure_core::Result<Arc<dyn TokenCredential>> {
         Ok(match &self.source {
             CredentialSource::ManagedIdentity(managed) => {
-                let transport = Some(Transport::new(self.transports.metadata.clone()));
+                let client = if managed.app_service { &self.transports.app_service } else { &self.transports.imds };
+                let transport = Some(Transport::new(client.clone()));
                 ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
                     user_assigned_id: user_assigned(&managed.identity),
                     client_options: ClientOptions { transport, ..ClientOptions::default() },
@@ -176,7 +187,7 @@ fn user_assigned(identity: &IdentityName) -> Option<UserAssignedId> {
 }
 
 /// The transport's own error if it is among the causes, else the credential's words without the advertisement behind them.
-fn reason(error: &azure_core::Error) -> CredentialError {
+fn reason(credential: &str, error: &azure_core::Error) -> CredentialError {
     let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
     for cause in causes {
         if let Some(ours) = cause.downcast_ref::<CredentialError>() {
@@ -186,5 +197,6 @@ fn reason(error: &azure_core::Error) -> CredentialError {
     let text = error.to_string();
     let text = text.split("\nTo troubleshoot").next().unwrap_or_default();
     let text = text.split_once(" authentication failed. ").map_or(text, |(_, words)| words);
-    CredentialError::Credential(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    CredentialError::Credential(format!("{credential}: {line}"))
 }

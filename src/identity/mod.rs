@@ -69,6 +69,9 @@ pub enum CredentialError {
     /// is no token.
     #[error("{0}")]
     Credential(String),
+    /// The credential's code panicked.
+    #[error("the credential failed in a way it should not; please report this")]
+    Panicked,
     /// The token was expired, or as good as that, when it came.
     #[error("the token given has expired already; is this machine's clock right?")]
     Expired,
@@ -87,9 +90,12 @@ impl CredentialError {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
             Self::NoneWorked(tried) => tried.iter().filter_map(|(_, error)| error.retry_after()).max(),
-            Self::Unreachable { .. } | Self::Overdue(_) | Self::Credential(_) | Self::Expired | Self::Unsendable => {
-                None
-            }
+            Self::Unreachable { .. }
+            | Self::Overdue(_)
+            | Self::Credential(_)
+            | Self::Panicked
+            | Self::Expired
+            | Self::Unsendable => None,
         }
     }
 }

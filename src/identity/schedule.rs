@@ -9,8 +9,10 @@ pub const SKEW: Duration = Duration::from_secs(10);
 const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
 /// Renewal begins at the latest this long before the end, where the lifetime allows it.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
-/// Two renewals are at least this far apart: a metadata service may hand out the same token again.
+/// After a first burst of failures, attempts are this far apart.
 const SPACING: Duration = Duration::from_secs(30);
+/// Two attempts are at least this far apart, whatever token came.
+const SOONEST: Duration = Duration::from_secs(1);
 /// The waits of a first burst of failures, in seconds; each later one is [`SPACING`].
 const BURST: [u64; 4] = [1, 2, 4, 8];
 /// The longest that an identity service's `Retry-After` is obeyed.
@@ -25,7 +27,9 @@ pub fn renew_at(acquired: SystemTime, expires: SystemTime, chance: f64) -> Syste
     let planned = lifetime.mul_f64(share);
     let latest = if lifetime > MARGIN * 2 { lifetime.saturating_sub(MARGIN) } else { planned };
     let wait = planned.min(latest).mul_f64(1.0 - chance.clamp(0.0, 1.0) / 20.0);
-    acquired + wait.max(SPACING)
+    // Never after the token can be used: whoever asked then would wait for nothing.
+    let end = lifetime.saturating_sub(SKEW);
+    acquired + wait.min(end).max(SOONEST)
 }
 
 /// When to try again after the `failures`-th failure in a row (from 1). `chance` in 0..1 lengthens the wait by up to a
@@ -69,10 +73,18 @@ mod tests {
 
     #[test]
     fn renewals_do_not_spin() {
-        for lifetime in [0, 1, 10, 30] {
-            assert_eq!(renew_at(START, START + Duration::from_secs(lifetime), 1.0), START + SPACING);
+        for lifetime in [0, 1, 10, 11] {
+            assert_eq!(renew_at(START, START + Duration::from_secs(lifetime), 1.0), START + SOONEST);
         }
-        assert_eq!(renew_at(START + minutes(1), START, 0.0), START + minutes(1) + SPACING);
+        assert_eq!(renew_at(START + minutes(1), START, 0.0), START + minutes(1) + SOONEST);
+    }
+
+    #[test]
+    fn renewal_comes_before_a_short_lived_token_is_no_use() {
+        let expires = START + Duration::from_secs(14);
+        let renewal = renew_at(START, expires, 0.0);
+        assert_eq!(renewal, START + Duration::from_secs(4));
+        assert!(!usable(expires, renewal), "whoever asks from then on is answered by a new token");
     }
 
     #[test]

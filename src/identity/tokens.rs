@@ -4,10 +4,12 @@
 //! fetching, so any crowd of waiters causes one fetch and shares its outcome.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use http::HeaderValue;
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
@@ -19,6 +21,7 @@ use super::schedule::{renew_at, retry_at, usable};
 use super::{AccessToken, CredentialError, TokenSource};
 use crate::clock::SharedClock;
 use crate::config::Scope;
+use crate::error::ProxyError;
 
 /// How long a request waits for an attempt that follows a failed one.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -118,6 +121,19 @@ impl TokenSlot {
         }
     }
 
+    /// The `Authorization` to send, or the answer for a request that cannot have it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::CredentialUnavailable`], as soon as [`TokenSlot::token`] fails.
+    pub async fn authorization(&self) -> Result<HeaderValue, ProxyError> {
+        let token = self.token().await.map_err(|failure| ProxyError::CredentialUnavailable {
+            problem: failure.error.to_string(),
+            retry_after: failure.retry_after(self.inner.clock.now()),
+        })?;
+        Ok(token.authorization.clone())
+    }
+
     /// Why no token is held, if the last attempt failed.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<Failure>> {
@@ -178,8 +194,13 @@ impl Inner {
         let mut failures = 0;
         loop {
             let deadline = self.source.deadline();
-            let fetched = timeout(deadline, self.source.fetch(&self.scope)).await;
-            let fetched = fetched.unwrap_or(Err(CredentialError::Overdue(deadline)));
+            // A panic in a credential's code must not end renewal for good.
+            let fetch = AssertUnwindSafe(self.source.fetch(&self.scope)).catch_unwind();
+            let fetched = match timeout(deadline, fetch).await {
+                Ok(Ok(fetched)) => fetched,
+                Ok(Err(_)) => Err(CredentialError::Panicked),
+                Err(_) => Err(CredentialError::Overdue(deadline)),
+            };
             let next = match fetched.and_then(|token| Token::new(&token, self.clock.now())) {
                 Ok(token) => {
                     failures = 0;
@@ -231,6 +252,9 @@ impl Token {
             return Err(CredentialError::Expired);
         }
         let secret = token.secret.expose_secret();
+        if secret.is_empty() {
+            return Err(CredentialError::Credential("the token given is empty".to_owned()));
+        }
         let mut authorization =
             HeaderValue::try_from(format!("Bearer {secret}")).map_err(|_| CredentialError::Unsendable)?;
         authorization.set_sensitive(true);

@@ -1,4 +1,4 @@
-//! What carries token requests: one client for metadata services, which no forward proxy may see, one for Entra.
+//! What carries token requests: a client for metadata services, which no forward proxy may see, and one for Entra.
 //!
 //! An answer that is no success leaves here as an error of ours that keeps status and content. `azure_identity` 1.0 would
 //! lose both (it cannot read an `error_description` with an escape in it, and every real one has `\r\n`), and would try
@@ -10,52 +10,45 @@ use std::time::Duration;
 use async_trait::async_trait;
 use azure_core::error::{Error, ErrorKind};
 use azure_core::http::headers::HeaderName;
-use azure_core::http::{AsyncRawResponse, HttpClient, Request};
+use azure_core::http::{AsyncRawResponse, AsyncResponseBody, HttpClient, Request};
+use futures_util::StreamExt;
 use rustls::ClientConfig;
 use url::Url;
 
 use super::CredentialError;
-use crate::config::{Config, ProxyRules};
+use crate::config::Config;
 
 /// How long a metadata service on this machine or link may take to accept a connection.
 const METADATA_CONNECT: Duration = Duration::from_secs(2);
 
+/// The most of an answer that is read.
+const LONGEST_ANSWER: usize = 256 * 1024;
+
 /// The content of a refusal that is worth keeping.
 const WORDS: usize = 2000;
 
-/// The two clients.
+/// The clients.
 #[derive(Debug, Clone)]
 pub(super) struct Transports {
-    pub(super) metadata: Arc<dyn HttpClient>,
+    /// For the metadata service, wherever `azure_identity` thinks that it is.
+    pub(super) imds: Arc<dyn HttpClient>,
+    /// For the identity endpoint that the platform has named.
+    pub(super) app_service: Arc<dyn HttpClient>,
     pub(super) entra: Arc<dyn HttpClient>,
 }
 
 impl Transports {
     pub(super) fn new(config: &Config, tls: ClientConfig) -> Result<Self, reqwest::Error> {
         let metadata = builder(tls.clone()).no_proxy().connect_timeout(METADATA_CONNECT).build()?;
-        let entra = builder(tls)
-            .connect_timeout(config.upstream.connect_timeout)
-            .proxy(forward_proxy(config.proxies.rules()))
-            .build()?;
+        let entra = builder(tls).connect_timeout(config.upstream.connect_timeout);
+        let entra = config.proxies.apply(entra)?.build()?;
         let imds = Some(config.credential.imds_endpoint.clone());
         Ok(Self {
-            metadata: Arc::new(Transport { client: metadata, imds }),
+            imds: Arc::new(Transport { client: metadata.clone(), imds }),
+            app_service: Arc::new(Transport { client: metadata, imds: None }),
             entra: Arc::new(Transport { client: entra, imds: None }),
         })
     }
-}
-
-/// The forward proxy, if any, that leads to each URL.
-pub(crate) fn forward_proxy(rules: ProxyRules) -> reqwest::Proxy {
-    reqwest::Proxy::custom(move |url| {
-        let intercept = rules.intercept(&url.as_str().parse().ok()?)?;
-        let mut proxy = Url::parse(&intercept.uri().to_string()).ok()?;
-        if let Some((user, password)) = intercept.raw_auth() {
-            proxy.set_username(user).ok()?;
-            proxy.set_password(Some(password)).ok()?;
-        }
-        Some(proxy)
-    })
 }
 
 fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
@@ -66,12 +59,12 @@ fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
 #[derive(Debug)]
 struct Transport {
     client: reqwest::Client,
-    /// Where the metadata service really is: `azure_identity` has its address built in.
+    /// Where the metadata service is. `azure_identity` has its address built in, and reads the process's own environment
+    /// for other places: what the configuration says wins over both.
     imds: Option<Url>,
 }
 
-/// The address that `azure_identity` sends metadata requests to.
-const BUILT_IN_IMDS: &str = "169.254.169.254";
+const IMDS_PATH: &str = "metadata/identity/oauth2/token";
 
 #[async_trait]
 impl HttpClient for Transport {
@@ -79,27 +72,41 @@ impl HttpClient for Transport {
         let mut request = request.clone();
         if let Some(imds) = &self.imds {
             redirect_metadata(request.url_mut(), imds);
+            // Meant for another service than the one that is asked.
+            request.headers_mut().remove(HeaderName::from_static("x-identity-header"));
         }
         let service = request.url().origin().ascii_serialization();
-        let response = HttpClient::execute_request(&self.client, &request).await.map_err(|error| {
-            failed(CredentialError::Unreachable { service: service.clone(), words: innermost(&error) })
-        })?;
+        let unreachable =
+            |error: &Error| failed(CredentialError::Unreachable { service: service.clone(), words: innermost(error) });
+        let response =
+            HttpClient::execute_request(&self.client, &request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
         let retry_after = retry_after(&response);
-        let content = response.into_body().collect().await.unwrap_or_default();
+        let (_, headers, body) = response.deconstruct();
+        let content = read(body).await.map_err(|error| unreachable(&error))?;
+        if status.is_success() {
+            return Ok(AsyncRawResponse::from_bytes(status, headers, content));
+        }
         Err(failed(CredentialError::Refused { service, status: status.into(), words: words(&content), retry_after }))
     }
 }
 
-fn redirect_metadata(url: &mut Url, imds: &Url) {
-    if url.host_str() != Some(BUILT_IN_IMDS) {
-        return;
+/// The beginning of an answer; no token and no refusal is longer.
+async fn read(mut body: AsyncResponseBody) -> azure_core::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    while let Some(chunk) = body.next().await {
+        content.extend_from_slice(&chunk?);
+        if content.len() > LONGEST_ANSWER {
+            content.truncate(LONGEST_ANSWER);
+            break;
+        }
     }
+    Ok(content)
+}
+
+fn redirect_metadata(url: &mut Url, imds: &Url) {
     let mut moved = imds.clone();
-    moved.set_path(&format!("{}{}", imds.path().trim_end_matches('/'), url.path()));
+    moved.set_path(&format!("{}/{IMDS_PATH}", imds.path().trim_end_matches('/')));
     moved.set_query(url.query());
     *url = moved;
 }
@@ -171,6 +178,6 @@ mod tests {
         assert_eq!(url.as_str(), "http://127.0.0.1:4711/base/metadata/identity/oauth2/token?resource=r");
         let mut other = Url::parse("http://127.0.0.1:42356/msi/token?resource=r").expect("a URL");
         redirect_metadata(&mut other, &imds);
-        assert_eq!(other.port(), Some(42356), "App Service is asked where it says it is");
+        assert_eq!(other, url, "also when the process's environment names another service");
     }
 }
