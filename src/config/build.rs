@@ -82,7 +82,8 @@ struct CloudParts {
 }
 
 impl Cloud {
-    /// Hosts and audiences as Azure's documentation of its national clouds lists them.
+    /// Authorities and management endpoints are the ones that Azure documents for its national clouds. The audiences of the
+    /// data plane follow their pattern there; where a cloud wants another, `upstream.scope` says so.
     fn parts(self) -> CloudParts {
         match self {
             Self::Public => CloudParts {

@@ -123,7 +123,7 @@ pub(super) fn metadata_url(text: &str) -> Result<Url, String> {
 
 /// Whether `host`, as an authority writes it, is this machine.
 #[must_use]
-pub fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     Host::parse(host).is_ok_and(|host| host_is_loopback(&host))
 }
 

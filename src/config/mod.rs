@@ -24,7 +24,7 @@ use tracing_subscriber::filter::Targets;
 use url::Url;
 
 pub use choices::LogFormat;
-pub use endpoint::{Endpoint, is_loopback};
+pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use error::{ConfigError, Shown};
 pub use names::{Scope, Segment};

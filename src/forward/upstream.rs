@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use rustls::ClientConfig;
@@ -176,9 +176,8 @@ impl Upstream {
     fn pass_on(&self, response: Response<Incoming>, connection: Connection) -> Response<ResponseBody> {
         let (mut parts, incoming) = response.into_parts();
         fields::clean_response(&mut parts.headers);
-        // Both lengths on one message: `Transfer-Encoding` was the true one (RFC 9112 §6.3).
-        if !incoming.is_end_stream() && incoming.size_hint().exact().is_none() {
-            parts.headers.remove(CONTENT_LENGTH);
+        if !incoming.is_end_stream() {
+            true_length(&mut parts.headers, incoming.size_hint().exact());
         }
         // The caller's side decides for itself how it speaks.
         parts.version = Version::default();
@@ -196,5 +195,20 @@ impl Upstream {
             return ProxyError::InvalidRequest("the request's content broke off".into());
         }
         ProxyError::UpstreamProtocol { host: self.pool.host(), problem: problem.to_owned() }
+    }
+}
+
+/// Leaves no length but the one that the content was read by: none beside `Transfer-Encoding`, and one of several equal ones
+/// (RFC 9112 §6.3).
+fn true_length(fields: &mut HeaderMap, length: Option<u64>) {
+    let mut given = fields.get_all(CONTENT_LENGTH).iter();
+    match (length, given.next(), given.next()) {
+        (None, Some(_), _) => {
+            fields.remove(CONTENT_LENGTH);
+        }
+        (Some(length), Some(first), second) if second.is_some() || first.as_bytes().contains(&b',') => {
+            fields.insert(CONTENT_LENGTH, length.into());
+        }
+        _ => {}
     }
 }

@@ -210,6 +210,19 @@ async fn of_two_lengths_the_true_one_is_passed_on() {
 }
 
 #[tokio::test]
+async fn of_several_equal_lengths_one_is_passed_on() {
+    for lengths in ["content-length: 2, 2\r\n", "content-length: 2\r\ncontent-length: 2\r\n"] {
+        let answer: &'static str = Box::leak(format!("HTTP/1.1 200 OK\r\n{lengths}\r\n{{}}").into_boxed_str());
+        let (origin, _) = resource(Box::leak(Box::new([answer]))).await;
+        let (proxy, _azure) = in_front_of(&origin).await;
+        let request = crate::support::client().post(format!("http://{}/v1/x", proxy.address)).body("{}");
+        let response = within(request.send()).await.unwrap();
+        let passed: Vec<_> = response.headers().get_all("content-length").iter().collect();
+        assert_eq!(passed, ["2"], "{lengths}");
+    }
+}
+
+#[tokio::test]
 async fn a_get_keeps_its_content_of_unknown_length() {
     let (origin, requests) = resource(&["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]).await;
     let (proxy, _azure) = in_front_of(&origin).await;
