@@ -76,24 +76,7 @@ async fn a_file_comes_back_as_it_went() {
         let world = World::over(http2, &[], |_| ()).await;
         let content: Bytes =
             (0..5 * 1024 * 1024_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let boundary = "a-boundary-that-is-nowhere-in-it";
-        let mut form = Vec::new();
-        form.extend_from_slice(
-            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nassistants\r\n")
-                .as_bytes(),
-        );
-        form.extend_from_slice(
-            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"f.bin\"\r\n\r\n")
-                .as_bytes(),
-        );
-        form.extend_from_slice(&content);
-        form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        let request = world
-            .client
-            .post(world.url("/v1/files"))
-            .header("content-type", format!("multipart/form-data; boundary={boundary}"));
-        let uploaded: Value = within(request.body(form).send()).await.unwrap().json().await.unwrap();
-        let id = uploaded["id"].as_str().unwrap();
+        let id = world.upload(&content).await;
         let back = within(world.get(&format!("/v1/files/{id}/content")).await.bytes()).await.unwrap();
         assert!(back == content, "{} bytes came back of {}", back.len(), content.len());
 

@@ -85,17 +85,8 @@ async fn silence_inside_a_response_has_a_deadline() {
 #[tokio::test]
 async fn callers_who_do_not_read_hold_nobody_else_up() {
     let world = World::new().await;
-    let boundary = "b";
-    let content = vec![b'x'; 16 << 20];
-    let mut form = format!("--{boundary}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nassistants\r\n--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n").into_bytes();
-    form.extend_from_slice(&content);
-    form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    let request = world
-        .client
-        .post(world.url("/v1/files"))
-        .header("content-type", format!("multipart/form-data; boundary={boundary}"));
-    let uploaded: serde_json::Value = within(request.body(form).send()).await.unwrap().json().await.unwrap();
-    let path = format!("/v1/files/{}/content", uploaded["id"].as_str().unwrap());
+    let id = world.upload(&vec![b'x'; 16 << 20]).await;
+    let path = format!("/v1/files/{id}/content");
     let mut unread = Vec::new();
     for _ in 0..8 {
         unread.push(world.get(&path).await);

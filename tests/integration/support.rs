@@ -87,6 +87,24 @@ impl World {
         connections.len()
     }
 
+    /// Uploads a file of this content; its id.
+    pub(crate) async fn upload(&self, content: &[u8]) -> String {
+        let boundary = "a-boundary-that-is-nowhere-in-it";
+        let part = |disposition: &str| format!("--{boundary}\r\ncontent-disposition: form-data; {disposition}\r\n\r\n");
+        let form = [
+            part(r#"name="purpose""#).as_bytes(),
+            b"assistants\r\n",
+            part(r#"name="file"; filename="f.bin""#).as_bytes(),
+            content,
+            format!("\r\n--{boundary}--\r\n").as_bytes(),
+        ]
+        .concat();
+        let request = self.client.post(self.url("/v1/files"));
+        let request = request.header("content-type", format!("multipart/form-data; boundary={boundary}")).body(form);
+        let uploaded: serde_json::Value = within(request.send()).await.expect("an answer").json().await.expect("JSON");
+        uploaded["id"].as_str().expect("an id").to_owned()
+    }
+
     pub(crate) fn fault(&self, route: Route, action: Action, count: Option<u32>) {
         self.azure.control().fault(Fault { route, action, count });
     }
