@@ -2,8 +2,10 @@
 
 use aoai_auth_proxy::emulator::Route;
 use http::header::{AUTHORIZATION, HOST};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{World, chat, within};
+use crate::support::{World, azure, chat, demo_settings, proxy, within};
 
 #[tokio::test]
 async fn the_resource_sees_our_token_and_none_of_the_callers_credentials() {
@@ -83,4 +85,26 @@ async fn an_ephemeral_key_of_the_callers_is_left_as_it_is() {
     assert_eq!(world.last(Route::OpenAi).headers[AUTHORIZATION], "Bearer ek_abc");
     call("Bearer sk-abc").await;
     assert!(world.last(Route::OpenAi).headers[AUTHORIZATION].as_bytes().starts_with(b"Bearer eyJ"));
+}
+
+#[tokio::test]
+async fn credentials_in_trailers_stay_here_too() {
+    let (azure, clock) = azure(true).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=http://{}", listener.local_addr().unwrap()));
+    let proxy = proxy(&settings, &clock).await;
+    let mut caller = TcpStream::connect(proxy.address).await.unwrap();
+    let names = "x-checksum, authorization, api-key, cookie, x-forwarded-for";
+    let request = format!(
+        "POST /v1/x HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\ntrailer: {names}\r\n\r\n2\r\n{{}}\r\n0\r\n\
+         x-checksum: 1\r\nauthorization: Bearer mine\r\napi-key: mine\r\ncookie: mine\r\nx-forwarded-for: mine\r\n\r\n"
+    );
+    caller.write_all(request.as_bytes()).await.unwrap();
+    let (mut resource, _) = within(listener.accept()).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("\r\n0\r\n") || !seen.ends_with("\r\n\r\n") {
+        seen.push(char::from(within(resource.read_u8()).await.unwrap()));
+    }
+    assert!(seen.contains("x-checksum: 1") && !seen.contains("mine"), "{seen}");
 }

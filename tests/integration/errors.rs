@@ -1,8 +1,11 @@
 //! What the proxy answers itself: in OpenAI's shape, within its deadline, with nothing secret in it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aoai_auth_proxy::emulator::{Action, Route};
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -52,6 +55,33 @@ async fn an_upstream_that_accepts_and_says_nothing() {
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "aoai-auth-proxy; error=connection_timeout");
     assert_eq!(code(response).await, "upstream_unreachable");
+}
+
+#[tokio::test]
+async fn a_crowd_shares_the_failure_of_one_handshake() {
+    let (azure, clock) = azure(true).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=https://{}", silent.local_addr().unwrap()));
+    settings.push("upstream.connect_timeout=500ms".to_owned());
+    let proxy = proxy(&settings, &clock).await;
+    let url = format!("http://{}/v1/models", proxy.address);
+    // A first one that fails, so that the token is there and all of the crowd come to the handshake together.
+    assert_eq!(within(client().get(&url).send()).await.unwrap().status(), 502);
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = accepted.clone();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok(connection) = silent.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            kept.push(connection);
+        }
+    });
+    let client = client();
+    let crowd = join_all((0..10).map(|_| client.get(&url).send())).await;
+    assert!(crowd.into_iter().all(|answer| answer.unwrap().status() == 502));
+    // The failed one of before, the crowd's, and perhaps one of a straggler.
+    assert!(accepted.load(Ordering::Relaxed) <= 3, "{} handshakes", accepted.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
