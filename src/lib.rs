@@ -40,8 +40,9 @@
 //!
 //! Each can be checked with a search.
 //!
-//! - Only `identity/credential.rs` names `azure_identity`.
-//! - Only [`config`] reads the environment and names the `config` crate.
+//! - Only `identity/credential.rs` imports `azure_identity`.
+//! - Only [`config`] reads the environment and imports the `config` crate. (`azure_identity` looks for a platform's managed
+//!   identity by itself; `identity/transport.rs` sends its requests where the configuration says.)
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
 //! - Only `error.rs` turns a failure into a status.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
