@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::fields;
 use super::pool::Lease;
+use super::silence::Silence;
 use crate::telemetry::exchange::Exchange;
 
 /// The resource's content on its way to the caller. Dropping it before its end cancels the upstream request.
@@ -39,7 +39,7 @@ pub enum BodyError {
 
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, lease: Lease, longest_silence: Duration) -> Self {
-        let silence = Silence { longest: longest_silence, last: Instant::now(), timer: None };
+        let silence = Silence::new(longest_silence);
         let mut body = Self { incoming, lease: Some(lease), silence, exchange: None, tunnel: None };
         body.settle_if_ended();
         body
@@ -117,7 +117,7 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.break_off(BodyError::Upstream(error))))),
             Poll::Pending => {
                 ready!(this.silence.poll(cx));
-                Poll::Ready(Some(Err(this.break_off(BodyError::Silent(this.silence.longest)))))
+                Poll::Ready(Some(Err(this.break_off(BodyError::Silent(this.silence.longest())))))
             }
         }
     }
@@ -134,31 +134,5 @@ impl Body for ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody").field("ended", &self.is_end_stream()).finish_non_exhaustive()
-    }
-}
-
-/// Fires once nothing has arrived for `longest`. Costs nothing until the first wait, and one clock reading a frame.
-struct Silence {
-    longest: Duration,
-    last: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Silence {
-    fn broken(&mut self) {
-        self.last = Instant::now();
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let end = self.last + self.longest;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= end {
-                return Poll::Ready(());
-            }
-            // Something came since the timer was set: it goes off later.
-            timer.as_mut().reset(end);
-        }
-        Poll::Pending
     }
 }

@@ -6,6 +6,7 @@ pub mod fields;
 mod handshake;
 mod listening;
 mod pool;
+mod silence;
 pub mod target;
 mod upgrade;
 mod upload;

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::fields;
+use super::silence::Silence;
+
+/// Whoever waits for a request sees its deadline first, and answers with it.
+const AFTER_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Content up to this size is held; longer content cannot be sent again.
 const LONGEST_HELD: usize = 1 << 20;
@@ -49,10 +53,13 @@ struct Source {
     moved: Instant,
     awaited: bool,
     broken: bool,
+    /// For a caller that stops after it was answered early: nobody waits for its request then.
+    silence: Silence,
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming) -> Self {
+    /// Content that may stand still for `longest`.
+    pub(super) fn new(incoming: Incoming, longest: Duration) -> Self {
         let length = incoming.size_hint();
         if incoming.is_end_stream() {
             return Self { source: None, length, taken: None };
@@ -68,6 +75,7 @@ impl Upload {
             moved: Instant::now(),
             awaited: false,
             broken: false,
+            silence: Silence::new(longest + AFTER_DEADLINE),
         };
         Self { source: Some(Arc::new(Mutex::new(source))), length, taken: Some(was_taken) }
     }
@@ -131,6 +139,8 @@ struct Reading {
 pub(super) enum UploadError {
     #[error("the caller broke off")]
     Caller(#[source] hyper::Error),
+    #[error("the caller was silent")]
+    Silent,
     #[error("the request is being sent on another connection")]
     Superseded,
 }
@@ -139,8 +149,13 @@ impl Source {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let frame = Pin::new(&mut self.incoming).poll_frame(cx);
         self.awaited = frame.is_pending();
-        let Poll::Ready(frame) = frame else { return Poll::Pending };
+        let Poll::Ready(frame) = frame else {
+            ready!(self.silence.poll(cx));
+            self.end();
+            return Poll::Ready(Some(Err(UploadError::Silent)));
+        };
         self.moved = Instant::now();
+        self.silence.broken();
         if self.incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
             self.end();
         }

@@ -61,7 +61,7 @@ impl Upstream {
         target: PathAndQuery,
         body: Incoming,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut upload = Upload::new(body);
+        let mut upload = Upload::new(body, self.idle_timeout);
         let mut checkout = self.pool.checkout().await?;
         let mut retried = false;
         loop {
@@ -99,7 +99,7 @@ impl Upstream {
         body: Incoming,
         caller: Switching,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut upload = Upload::new(body);
+        let mut upload = Upload::new(body, self.idle_timeout);
         let mut connection = self.pool.connect_to_switch().await?;
         let Some(body) = upload.attempt() else { return Err(self.failed("the request broke off", &upload)) };
         let request = self.request(&parts, &target, body, false)?;

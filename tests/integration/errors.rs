@@ -224,6 +224,26 @@ async fn an_upload_that_stands_still_has_a_deadline_on_either_side() {
 }
 
 #[tokio::test]
+async fn an_upload_that_was_answered_early_and_stands_still_is_given_up() {
+    let (azure, clock) = azure(true).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=http://{}", listener.local_addr().unwrap()));
+    settings.push("upstream.idle_timeout=100ms".to_owned());
+    let proxy = proxy(&settings, &clock).await;
+    let mut caller = TcpStream::connect(proxy.address).await.unwrap();
+    caller.write_all(b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\nbeginning").await.unwrap();
+    let (mut resource, _) = within(listener.accept()).await.unwrap();
+    resource.write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+    let mut seen = Vec::new();
+    // The proxy lets go of the resource, and then of the caller.
+    let _ = within(resource.read_to_end(&mut seen)).await;
+    let mut answer = Vec::new();
+    let _ = within(caller.read_to_end(&mut answer)).await;
+    assert!(answer.starts_with(b"HTTP/1.1 413 "));
+}
+
+#[tokio::test]
 async fn a_trace_would_show_the_token_and_is_refused() {
     let world = World::new().await;
     let answer = raw(&world, b"TRACE /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
