@@ -2,7 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 /// The claims of an Entra access token that name its holder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -22,6 +23,36 @@ pub struct Claims {
     /// What the token is for.
     #[serde(default, rename = "aud")]
     pub audience: Option<String>,
+    /// The kind of principal, in tokens that say it.
+    #[serde(default, rename = "idtyp")]
+    kind: Option<String>,
+    /// A user's name in tokens of either version. Applications have none.
+    #[serde(default)]
+    upn: Option<Present>,
+    #[serde(default)]
+    unique_name: Option<Present>,
+    /// What an application may do in a user's name.
+    #[serde(default)]
+    scp: Option<Present>,
+}
+
+/// The kinds of principal that role assignments tell apart and that hold tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrincipalType {
+    /// An application or a managed identity.
+    ServicePrincipal,
+    /// A person.
+    User,
+}
+
+/// That a claim is there. What it says, often a person's name, is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Present;
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 impl Claims {
@@ -29,6 +60,17 @@ impl Claims {
     #[must_use]
     pub fn application(&self) -> Option<&str> {
         self.appid.as_deref().or(self.azp.as_deref())
+    }
+
+    /// What kind of principal holds the token, if it can be told: managed identities' tokens, for one, need not say.
+    #[must_use]
+    pub fn principal_type(&self) -> Option<PrincipalType> {
+        match self.kind.as_deref() {
+            Some("app") => Some(PrincipalType::ServicePrincipal),
+            Some("user") => Some(PrincipalType::User),
+            _ if self.upn.is_some() || self.unique_name.is_some() || self.scp.is_some() => Some(PrincipalType::User),
+            _ => None,
+        }
     }
 
     /// Reads the payload of a JWT; a token that is none has no claims.
@@ -43,15 +85,38 @@ impl Claims {
 mod tests {
     use super::*;
 
+    fn claims(payload: &str) -> Claims {
+        Claims::read(&format!("h.{}.s", URL_SAFE_NO_PAD.encode(payload)))
+    }
+
     #[test]
     fn a_payload_is_read_and_anything_else_is_nobody() {
-        let payload =
-            URL_SAFE_NO_PAD.encode(r#"{"tid":"t","oid":"o","appid":"a","azp":"b","aud":"https://x","extra":1}"#);
-        let claims = Claims::read(&format!("h.{payload}.s"));
+        let claims = claims(r#"{"tid":"t","oid":"o","appid":"a","azp":"b","aud":"https://x","extra":1}"#);
         assert_eq!(claims.object_id.as_deref(), Some("o"));
         assert_eq!(claims.application(), Some("a"));
         for nonsense in ["", "a", "a.b.c", "a..c", "opaque-token"] {
             assert_eq!(Claims::read(nonsense), Claims::default());
         }
+    }
+
+    #[test]
+    fn a_principals_type_is_said_or_told_from_what_only_users_have() {
+        for (payload, expected) in [
+            (r#"{"idtyp":"app"}"#, Some(PrincipalType::ServicePrincipal)),
+            (r#"{"idtyp":"app","scp":"user_impersonation"}"#, Some(PrincipalType::ServicePrincipal)),
+            (r#"{"idtyp":"user"}"#, Some(PrincipalType::User)),
+            (r#"{"upn":"someone@example.com"}"#, Some(PrincipalType::User)),
+            (r#"{"unique_name":"someone@example.com"}"#, Some(PrincipalType::User)),
+            (r#"{"scp":["user_impersonation"]}"#, Some(PrincipalType::User)),
+            (r#"{"scp":null}"#, None),
+            (r#"{"oid":"o"}"#, None),
+        ] {
+            assert_eq!(claims(payload).principal_type(), expected, "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_persons_name_is_not_kept() {
+        assert!(!format!("{:?}", claims(r#"{"upn":"someone","unique_name":"someone"}"#)).contains("someone"));
     }
 }
