@@ -27,13 +27,12 @@ use crate::forward::fields::REQUEST_ID;
 use crate::forward::upstream::Upstream;
 use crate::forward::{Forwarder, target};
 use crate::guard;
-use crate::identity::TokenSource;
-use crate::identity::credential;
+use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
 use crate::management::{self, Models};
 use crate::status::{self, Readiness};
-use crate::telemetry::exchange::{Exchange, Route};
+use crate::telemetry::exchange::{Exchange, Explained, Route};
 
 /// The longest id of a request that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -70,24 +69,27 @@ impl App {
     pub fn new(
         config: &Config,
         tls: &ClientConfig,
-        source: Arc<dyn TokenSource>,
+        credentials: &Credentials,
         clock: SharedClock,
         lifecycle: Lifecycle,
     ) -> Result<Self, BuildError> {
         // One slot a scope: tokens of the two planes never mix, and a slow one never delays the other.
-        let data = Arc::new(TokenSlot::new(config.upstream.scope.clone(), source.clone(), clock.clone()));
-        let management = Arc::new(TokenSlot::new(config.management.scope.clone(), source, clock.clone()));
+        let data = Arc::new(TokenSlot::new(config.upstream.scope.clone(), credentials.source(), clock.clone()));
+        let scope = config.management.scope.clone();
+        let management = Arc::new(TokenSlot::new(scope, credentials.source(), clock.clone()));
         let upstream = Upstream::new(config, tls.clone(), clock.clone())?;
-        let models = Models::new(config, tls.clone(), management)?;
+        let models = Models::new(config, tls.clone(), management.clone())?;
         let readiness = Readiness {
             tokens: data.clone(),
+            management,
             lifecycle,
+            began: clock.now(),
             clock,
             upstream: config.upstream.endpoint.to_string(),
             credential: credential::name(&config.credential.source),
         };
         Ok(Self(Arc::new(Inner {
-            forwarder: Forwarder::new(upstream, data.clone()),
+            forwarder: Forwarder::new(upstream, data.clone(), &config.upstream),
             prefix: config.upstream.endpoint.prefix().to_owned(),
             own: own_routes(models, readiness),
             data,
@@ -113,6 +115,9 @@ impl App {
         // Last: from here on the exchange ends with the content.
         exchange.answered(response.status());
         let report = response.extensions_mut().remove::<ErrorReport>();
+        if let Some(explained) = response.extensions_mut().remove::<Explained>() {
+            exchange.explained(explained);
+        }
         match (report, response.body_mut()) {
             (Some(report), _) => exchange.refused(report),
             (None, AppBody::Resource(body)) => body.account(exchange),
@@ -152,6 +157,7 @@ fn own_routes(models: Models, readiness: Readiness) -> Router {
         .route("/", get(status::page))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
+        .route("/status", get(status::status))
         .with_state(Arc::new(readiness));
     management
         .merge(status)

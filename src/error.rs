@@ -82,10 +82,12 @@ pub enum ProxyError {
         seconds: u64,
     },
     /// There is no token to send.
-    #[error("no token for Azure: {problem}")]
+    #[error("no token for Azure: {problem}{}", ToMendIt(remedy.as_deref()))]
     CredentialUnavailable {
         /// The credential's own words.
         problem: String,
+        /// What a person can do about it.
+        remedy: Option<String>,
         /// Whole seconds until the next attempt is due.
         retry_after: u64,
     },
@@ -187,6 +189,14 @@ impl ProxyError {
         }
     }
 
+    /// What a request's log line says instead of the message, where that stands in another line already.
+    fn logged(&self) -> Option<String> {
+        match self {
+            Self::CredentialUnavailable { .. } => Some("no token for Azure".to_owned()),
+            _ => None,
+        }
+    }
+
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
@@ -206,6 +216,15 @@ impl ProxyError {
     }
 }
 
+/// The end of a sentence that tells a failure.
+pub(crate) struct ToMendIt<'a>(pub(crate) Option<&'a str>);
+
+impl fmt::Display for ToMendIt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |advice| write!(f, ". To mend it: {advice}"))
+    }
+}
+
 /// An answered error, as it goes into the request's log line: an extension of the response.
 #[derive(Debug, Clone)]
 pub struct ErrorReport {
@@ -218,10 +237,11 @@ pub struct ErrorReport {
 impl IntoResponse for ProxyError {
     /// The shape of OpenAI's errors, so that every client shows the message.
     fn into_response(self) -> Response {
-        let report = ErrorReport { code: self.code(), message: self.to_string() };
+        let message = self.to_string();
         let content = json!({
-            "error": { "message": report.message, "type": "proxy_error", "param": null, "code": report.code }
+            "error": { "message": message, "type": "proxy_error", "param": null, "code": self.code() }
         });
+        let report = ErrorReport { code: self.code(), message: self.logged().unwrap_or(message) };
         let mut response = Response::new(Body::from(content.to_string()));
         *response.status_mut() = self.status();
         let fields = response.headers_mut();

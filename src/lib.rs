@@ -11,7 +11,8 @@
 //! 3. [`forward::target::map`] turns the path into the resource's, or finds that it is a route of our own: then axum's
 //!    router answers, from [`management`] or [`status`];
 //! 4. [`forward::Forwarder`] takes a token from the store ([`identity::tokens`]), cleans the fields
-//!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]);
+//!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]); if the resource calls
+//!    the token stale, once more with another one;
 //! 5. the response's head goes back at once and its content as it arrives ([`forward::body`]); when it ends, the connection
 //!    returns to the pool and the request gets its line in the log.
 //!
@@ -29,7 +30,8 @@
 //! | [`guard`] | who may call |
 //! | [`management`] | the management plane's list of models, all pages joined |
 //! | [`forward`] | a request's way to the resource and back |
-//! | [`status`] | `/healthz`, `/readyz` and the page |
+//! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
+//! | [`status`] | `/healthz`, `/readyz`, `/status` and the page |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`telemetry`] | log lines |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
@@ -40,14 +42,14 @@
 //!
 //! Each can be checked with a search.
 //!
-//! - Only `identity/credential.rs` imports `azure_identity`.
+//! - Only `identity/azure.rs` imports `azure_identity`.
 //! - Only [`config`] reads the environment and imports the `config` crate. (`azure_identity` looks for a platform's managed
 //!   identity by itself; `identity/transport.rs` sends its requests where the configuration says.)
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
 //! - Only `error.rs` turns a failure into a status.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
-//! - No content is collected on its way through [`forward`]: at most the first MiB of a request is held by reference, to be
-//!   sent again over another connection.
+//! - No content is collected on its way through [`forward`], with two exceptions: the first MiB of a request is held by
+//!   reference, to be sent again, and small refusals in JSON are looked at before they go back.
 //! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
 //!   back, and links between pages are followed on the same host only.
 
@@ -57,6 +59,7 @@ pub mod clock;
 pub mod config;
 pub mod emulator;
 pub mod error;
+pub mod explain;
 pub mod forward;
 pub mod guard;
 pub mod identity;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigError, Environment, Overrides};
+use crate::identity::credential::CredentialsError;
 
 /// A local authenticating reverse proxy for Azure OpenAI.
 ///
@@ -47,7 +48,7 @@ struct Options {
     /// The Azure OpenAI resource, like <https://NAME.openai.azure.com>.
     #[arg(long, global = true, value_name = "URL")]
     endpoint: Option<String>,
-    /// auto, managed-identity, workload-identity, azure-cli, azure-developer-cli or client-secret.
+    /// auto, managed-identity, workload-identity, azure-cli, azure-developer-cli, client-secret or client-certificate.
     #[arg(long, global = true, value_name = "KIND")]
     credential: Option<String>,
     /// Application, or user-assigned identity.
@@ -113,8 +114,8 @@ enum Failure {
     DemoOption(&'static str),
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
-    #[error("cannot build the client for token requests")]
-    Credential(#[source] reqwest::Error),
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Build(#[from] crate::app::BuildError),
     #[error("cannot listen on {address}{}", if error.kind() == std::io::ErrorKind::AddrInUse { " (another program does; choose another port with --listen)" } else { "" })]
@@ -137,9 +138,11 @@ impl Failure {
     /// 2 for what the user said, 1 for what happened.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::DemoOption(_) => ExitCode::from(2),
+            Self::Config(_) | Self::DemoOption(_) | Self::Credentials(CredentialsError::Certificate(_)) => {
+                ExitCode::from(2)
+            }
             Self::Tls(_)
-            | Self::Credential(_)
+            | Self::Credentials(CredentialsError::Client(_))
             | Self::Build(_)
             | Self::Listen { .. }
             | Self::Emulator(_)

@@ -10,7 +10,7 @@ use super::{Failure, block_on, say};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
-use crate::identity::credential;
+use crate::identity::credential::{self, Credentials};
 use crate::lifecycle::Lifecycle;
 use crate::server::{Drained, serve};
 use crate::telemetry::logs;
@@ -30,8 +30,8 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
     let tls = tls::client(&config.upstream.authorities)?;
-    let source = credential::source(config, tls.clone()).map_err(Failure::Credential)?;
-    let app = App::new(config, &tls, source, clock, lifecycle.clone())?;
+    let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
+    let app = App::new(config, &tls, &credentials, clock, lifecycle.clone())?;
 
     let listen_error = |error| Failure::Listen { address: config.listen, error };
     let listener = listen(config.listen).map_err(listen_error)?;

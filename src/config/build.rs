@@ -29,6 +29,7 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
             connect_timeout: settings.upstream.connect_timeout,
             response_timeout: settings.upstream.response_timeout,
             idle_timeout: settings.upstream.idle_timeout,
+            explain_errors: settings.upstream.explain_errors,
         },
         credential: Credential {
             source: credential(layers, &settings.credential, environment)?,

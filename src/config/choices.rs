@@ -31,6 +31,7 @@ pub(super) enum CredentialKind {
     AzureCli,
     AzureDeveloperCli,
     ClientSecret,
+    ClientCertificate,
 }
 
 impl TryFrom<String> for CredentialKind {
@@ -44,6 +45,7 @@ impl TryFrom<String> for CredentialKind {
                 ("managed-identity", Self::ManagedIdentity),
                 ("workload-identity", Self::WorkloadIdentity),
                 ("client-secret", Self::ClientSecret),
+                ("client-certificate", Self::ClientCertificate),
                 ("azure-cli", Self::AzureCli),
                 ("azure-developer-cli", Self::AzureDeveloperCli),
             ],

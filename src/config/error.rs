@@ -54,6 +54,21 @@ pub enum ConfigError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// A variable that other programs read too has a value that means nothing here.
+    #[error("environment variable {variable}={value}: {problem}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// Its value, which is no secret.
+        value: Shown,
+        /// What would be right.
+        problem: String,
+    },
+    /// The place where this runs does not fit the credential that was asked for.
+    #[error(
+        "credential.kind = managed-identity: the managed identity of {0} is not supported; virtual machines, AKS, App Service, Functions and Container Apps are. Use client-certificate, client-secret or azure-cli here"
+    )]
+    UnsupportedPlace(&'static str),
     /// A value that must be given was not.
     #[error("`{key}` is not set: {problem}")]
     Missing {
@@ -68,6 +83,9 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown(String);
 
+/// Keys that hold secrets.
+const SECRET_KEYS: [&str; 2] = ["credential.client_secret", "credential.client_certificate_password"];
+
 /// Sections whose keys mostly hold secrets.
 const SECRET_SECTIONS: [&str; 2] = ["credential", "apps"];
 
@@ -78,11 +96,7 @@ impl Shown {
     /// The value of a key that there is.
     pub(super) fn known(key: &str, value: &ValueKind) -> Self {
         // A section that was given a value: whatever it was meant for, it may be the secret.
-        if key == "credential.client_secret" || SECRET_SECTIONS.contains(&key) {
-            Self::hidden()
-        } else {
-            Self::open(value)
-        }
+        if SECRET_KEYS.contains(&key) || SECRET_SECTIONS.contains(&key) { Self::hidden() } else { Self::open(value) }
     }
 
     /// The value of a key that there is not: hidden wherever it may have been meant for one that holds a secret.
@@ -91,6 +105,11 @@ impl Shown {
         let section = key.split('.').next().unwrap_or_default();
         let secret = SECRET_SECTIONS.contains(&section) || SECRET_NAMES.iter().any(|name| key.contains(name));
         if secret { Self::hidden() } else { Self::open(value) }
+    }
+
+    /// Text that is no secret.
+    pub(super) fn text(text: &str) -> Self {
+        Self(format!("{text:?}"))
     }
 
     /// A URL without what may be a user's name and password in it: scheme, host and port.

@@ -10,11 +10,14 @@ use super::{Environment, Overrides};
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Variables that other Azure programs read too, and the keys they set.
-const CONVENTIONAL: [(&str, &str); 8] = [
+const CONVENTIONAL: [(&str, &str); 11] = [
     ("AZURE_OPENAI_ENDPOINT", "upstream.endpoint"),
     ("AZURE_TENANT_ID", "credential.tenant_id"),
     ("AZURE_CLIENT_ID", "credential.client_id"),
     ("AZURE_CLIENT_SECRET", "credential.client_secret"),
+    ("AZURE_CLIENT_CERTIFICATE_PATH", "credential.client_certificate_path"),
+    ("AZURE_CLIENT_CERTIFICATE_PASSWORD", "credential.client_certificate_password"),
+    ("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "credential.send_certificate_chain"),
     ("AZURE_FEDERATED_TOKEN_FILE", "credential.federated_token_file"),
     ("AZURE_AUTHORITY_HOST", "credential.authority_host"),
     ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "credential.imds_endpoint"),

@@ -78,6 +78,8 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// `upstream.idle_timeout`: the longest silence inside a response's content.
     pub idle_timeout: Duration,
+    /// `upstream.explain_errors`: whether refusals that the proxy can explain get a hint.
+    pub explain_errors: bool,
 }
 
 /// Who we are: which credential, and what it needs.
@@ -116,15 +118,32 @@ pub enum CredentialSource {
         /// Its secret.
         secret: SecretString,
     },
+    /// An application's certificate.
+    ClientCertificate {
+        /// Directory.
+        tenant_id: String,
+        /// Application.
+        client_id: String,
+        /// PKCS#12 or PEM, with the private key.
+        path: PathBuf,
+        /// What opens the file.
+        password: Option<SecretString>,
+        /// Whether the certificate itself goes along, for applications that trust its subject and issuer.
+        send_chain: bool,
+    },
     /// Whoever is signed in with `az`.
     AzureCli {
         /// Directory, if not the signed-in one.
         tenant_id: Option<String>,
+        /// Where `az` keeps who is signed in.
+        home: Option<PathBuf>,
     },
     /// Whoever is signed in with `azd`.
     AzureDeveloperCli {
         /// Directory, if not the signed-in one.
         tenant_id: Option<String>,
+        /// Where `azd` keeps who is signed in.
+        home: Option<PathBuf>,
     },
 }
 
@@ -133,8 +152,19 @@ pub enum CredentialSource {
 pub struct ManagedIdentity {
     /// Which of the identities assigned to this place.
     pub identity: IdentityName,
-    /// Whether `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are set: App Service, Functions or Container Apps.
-    pub app_service: bool,
+    /// Which kind of place this is.
+    pub place: Place,
+}
+
+/// Kinds of places that have managed identities, told apart by what they put into the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A virtual machine, or nothing that says what it is: the metadata service is asked.
+    Imds,
+    /// App Service, Functions or Container Apps: `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are set.
+    AppService,
+    /// A place whose way to tokens the identity library does not know; its name.
+    Unsupported(&'static str),
 }
 
 /// A managed identity's name.

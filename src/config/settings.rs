@@ -54,6 +54,9 @@ pub(super) struct Upstream {
     /// The longest silence inside a response's content.
     #[serde(deserialize_with = "duration")]
     pub(super) idle_timeout: Duration,
+    /// Whether refusals that the proxy can explain get a hint.
+    #[serde(deserialize_with = "flag")]
+    pub(super) explain_errors: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,6 +81,15 @@ pub(super) struct Credential {
     /// `AZURE_CLIENT_SECRET`.
     #[serde(default, deserialize_with = "secret")]
     pub(super) client_secret: Option<SecretString>,
+    /// PKCS#12 or PEM. `AZURE_CLIENT_CERTIFICATE_PATH`.
+    #[serde(default, deserialize_with = "file")]
+    pub(super) client_certificate_path: Option<PathBuf>,
+    /// `AZURE_CLIENT_CERTIFICATE_PASSWORD`.
+    #[serde(default, deserialize_with = "secret")]
+    pub(super) client_certificate_password: Option<SecretString>,
+    /// Subject name and issuer authentication. `AZURE_CLIENT_SEND_CERTIFICATE_CHAIN`.
+    #[serde(deserialize_with = "flag")]
+    pub(super) send_certificate_chain: bool,
     /// `AZURE_FEDERATED_TOKEN_FILE`.
     #[serde(default, deserialize_with = "file")]
     pub(super) federated_token_file: Option<PathBuf>,
@@ -154,6 +166,15 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretStr
 
 fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     not_empty(deserializer).map(PathBuf::from).map(Some)
+}
+
+/// Read as text: as a flag, the library would take numbers and more words than these.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match text(deserializer)?.as_str() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(de::Error::custom("expected true or false")),
+    }
 }
 
 fn authority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {

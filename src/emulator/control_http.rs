@@ -26,7 +26,7 @@
 //! {"route": "responses", "action": {"kind": "hold", "after_events": 3}}
 //! ```
 //!
-//! Routes are `imds`, `app_service`, `entra`, `chat`, `responses`, `embeddings`, `files`, `models`, `open_ai` (the whole
+//! Routes are `imds`, `metadata`, `app_service`, `entra`, `chat`, `responses`, `embeddings`, `files`, `models`, `open_ai` (the whole
 //! data plane) and `management`. What changes something answers 204. A body that cannot be read gets 400 and
 //! `{"error": "…"}`.
 

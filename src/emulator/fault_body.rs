@@ -9,7 +9,7 @@ use super::route::Route;
 /// The body that usually comes with `status` on `route`.
 pub(super) fn usual_body(route: Route, status: StatusCode) -> String {
     match route {
-        Route::Imds | Route::AppService => managed_identity(status),
+        Route::Imds | Route::Metadata | Route::AppService => managed_identity(status),
         Route::Entra => entra(status),
         Route::Management => management(status),
         Route::Chat | Route::Responses | Route::Embeddings | Route::Files | Route::Models | Route::OpenAi => {

@@ -16,6 +16,9 @@ use super::world::TENANT_ID;
 /// Where IMDS serves tokens.
 pub(super) const PATH: &str = "/metadata/identity/oauth2/token";
 
+/// Where IMDS says which versions it speaks; programs ask here whether it is there.
+pub(super) const VERSIONS: &str = "/metadata/versions";
+
 /// Versions from the oldest to the newest; SDKs use 2018-02-01 and 2019-08-01.
 const DIALECT: Dialect = Dialect {
     api_versions: &[
@@ -72,6 +75,11 @@ pub(super) async fn token(State(control): State<Arc<Control>>, request: Request)
         }
         Err(problem) => refused(&problem),
     }
+}
+
+/// Answers which versions there are.
+pub(super) async fn versions(fields: HeaderMap) -> Response {
+    refuse_fields(&fields).unwrap_or_else(|| Json(json!({ "apiVersions": DIALECT.api_versions })).into_response())
 }
 
 /// Requests that were forwarded, or that a browser was tricked into, do not get a token.

@@ -9,7 +9,7 @@
 //! | [`openai`](Emulator::openai) | https, HTTP/2 and HTTP/1.1 | `/openai/v1/…`: chat completions, responses, embeddings, files, models |
 //! | [`entra`](Emulator::entra) | https | `/{tenant}/oauth2/v2.0/token`, with client secret or client assertion |
 //! | [`management`](Emulator::management) | https | ARM: models of a region, accounts, deployments |
-//! | [`imds`](Emulator::imds) | http | `/metadata/identity/oauth2/token` |
+//! | [`imds`](Emulator::imds) | http | `/metadata/identity/oauth2/token`, `/metadata/versions` |
 //! | [`app_service`](Emulator::app_service) | http | `/msi/token` |
 //! | [`control_address`](Emulator::control_address) | http | [`control_http`]: faults, counts |
 //!
@@ -271,5 +271,6 @@ fn managed_identity_router(control: Arc<Control>, app_service: AppService) -> Ro
     Router::new()
         .route(app_service::PATH, any(app_service::token).with_state(app_service))
         .route(metadata::PATH, any(metadata::token).with_state(control.clone()))
+        .route(metadata::VERSIONS, any(metadata::versions))
         .layer(from_fn_with_state(Gate { server: Server::ManagedIdentity, control }, gate))
 }

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
-    /// Managed identity of a virtual machine: `/metadata/…`.
+    /// Managed identity of a virtual machine: `/metadata/identity/…`.
     Imds,
+    /// What else the metadata service answers: `/metadata/versions`.
+    Metadata,
     /// Managed identity of App Service and Container Apps: `/msi/token`.
     AppService,
     /// The authority's token endpoint.
@@ -43,7 +45,8 @@ impl Route {
     /// The route of a request to `path` of `server`.
     pub(super) fn of(server: Server, path: &str) -> Self {
         match server {
-            Server::ManagedIdentity if path.starts_with("/metadata/") => Self::Imds,
+            Server::ManagedIdentity if path.starts_with("/metadata/identity/") => Self::Imds,
+            Server::ManagedIdentity if path.starts_with("/metadata/") => Self::Metadata,
             Server::ManagedIdentity => Self::AppService,
             Server::Entra => Self::Entra,
             Server::Management => Self::Management,
@@ -76,7 +79,7 @@ impl Route {
     fn is_data_plane(self) -> bool {
         match self {
             Self::Chat | Self::Responses | Self::Embeddings | Self::Files | Self::Models | Self::OpenAi => true,
-            Self::Imds | Self::AppService | Self::Entra | Self::Management => false,
+            Self::Imds | Self::Metadata | Self::AppService | Self::Entra | Self::Management => false,
         }
     }
 }
@@ -95,6 +98,7 @@ mod tests {
     fn paths_lead_to_routes() {
         for (server, path, route) in [
             (Server::ManagedIdentity, "/metadata/identity/oauth2/token", Route::Imds),
+            (Server::ManagedIdentity, "/metadata/versions", Route::Metadata),
             (Server::ManagedIdentity, "/msi/token", Route::AppService),
             (Server::OpenAi, "/openai/v1/chat/completions", Route::Chat),
             (Server::OpenAi, "/openai/deployments/gpt-4o/chat/completions", Route::Chat),

@@ -1,6 +1,8 @@
 //! The resource's content on its way to the caller: passed on as it arrives, never collected.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -9,15 +11,25 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::fields;
 use super::pool::Lease;
 use super::silence::Silence;
 use crate::telemetry::exchange::Exchange;
 
+/// How long content is waited for that is looked at before its turn: a refusal comes at once.
+const LOOK_AHEAD: Duration = Duration::from_secs(5);
+
 /// The resource's content on its way to the caller. Dropping it before its end cancels the upstream request.
 pub struct ResponseBody {
     incoming: Incoming,
+    /// What was looked at before its turn; it goes first.
+    ahead: VecDeque<Frame<Bytes>>,
+    /// What ended the looking, and comes behind it.
+    failed: Option<BodyError>,
+    /// Whether what comes before the end has had time to be written.
+    paused: bool,
     /// Given back when the content has ended as it should; dropped otherwise, which closes the connection or stream.
     lease: Option<Lease>,
     silence: Silence,
@@ -40,7 +52,9 @@ pub enum BodyError {
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, lease: Lease, longest_silence: Duration) -> Self {
         let silence = Silence::new(longest_silence);
-        let mut body = Self { incoming, lease: Some(lease), silence, exchange: None, tunnel: None };
+        let (lease, ahead) = (Some(lease), VecDeque::new());
+        let mut body =
+            Self { incoming, ahead, failed: None, paused: false, lease, silence, exchange: None, tunnel: None };
         body.settle_if_ended();
         body
     }
@@ -63,6 +77,38 @@ impl ResponseBody {
         self.exchange = Some(exchange);
     }
 
+    /// All of the content, if it comes soon and is no longer than `longest`; it is passed on all the same.
+    pub(super) async fn look_ahead(&mut self, longest: usize) -> Option<Vec<u8>> {
+        let all = timeout(LOOK_AHEAD, async {
+            while !self.incoming.is_end_stream() {
+                match poll_fn(|cx| self.poll_incoming(cx)).await {
+                    Some(Ok(frame)) => self.ahead.push_back(frame),
+                    Some(Err(error)) => {
+                        self.failed = Some(error);
+                        return false;
+                    }
+                    None => break,
+                }
+                if self.bytes_ahead() > longest {
+                    return false;
+                }
+            }
+            true
+        });
+        let all = all.await.unwrap_or(false);
+        all.then(|| self.ahead.iter().filter_map(Frame::data_ref).flatten().copied().collect())
+    }
+
+    /// Passes `content` on instead of what was looked at, which was all.
+    pub(super) fn replace(&mut self, content: Bytes) {
+        self.ahead.retain(Frame::is_trailers);
+        self.ahead.push_front(Frame::data(content));
+    }
+
+    fn bytes_ahead(&self) -> usize {
+        self.ahead.iter().filter_map(Frame::data_ref).map(Bytes::len).sum()
+    }
+
     fn settle_if_ended(&mut self) {
         if self.incoming.is_end_stream() {
             self.settle();
@@ -73,20 +119,36 @@ impl ResponseBody {
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
-        if let Some(exchange) = &mut self.exchange {
-            exchange.completed();
-        }
     }
-}
 
-impl ResponseBody {
     /// The connection is not used again, and the caller's response is not ended as if it were whole.
     fn break_off(&mut self, error: BodyError) -> BodyError {
         self.lease = None;
-        if let Some(exchange) = &mut self.exchange {
-            exchange.broke_off(&error);
-        }
         error
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.silence.broken();
+                if frame.is_trailers() {
+                    // Nobody asks for more after trailers.
+                    self.settle();
+                } else {
+                    self.settle_if_ended();
+                }
+                Poll::Ready(Some(Ok(fields::clean_response_frame(frame))))
+            }
+            Poll::Ready(None) => {
+                self.settle();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.break_off(BodyError::Upstream(error))))),
+            Poll::Pending => {
+                ready!(self.silence.poll(cx));
+                Poll::Ready(Some(Err(self.break_off(BodyError::Silent(self.silence.longest())))))
+            }
+        }
     }
 }
 
@@ -96,38 +158,48 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.silence.broken();
-                if let Some(exchange) = &mut this.exchange {
-                    exchange.passed(frame.data_ref().map_or(0, Bytes::len));
+        let frame = match (this.ahead.pop_front(), this.failed.take()) {
+            (Some(frame), failed) => {
+                this.failed = failed;
+                Some(Ok(frame))
+            }
+            (None, Some(error)) if !this.paused => {
+                // The caller's side drops what it has not yet written when content fails.
+                (this.failed, this.paused) = (Some(error), true);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            (None, Some(error)) => Some(Err(error)),
+            (None, None) => ready!(this.poll_incoming(cx)),
+        };
+        let Some(exchange) = &mut this.exchange else { return Poll::Ready(frame) };
+        match &frame {
+            Some(Ok(frame)) => {
+                exchange.passed(frame.data_ref().map_or(0, Bytes::len));
+                // Nobody asks for more after the last frame.
+                if this.ahead.is_empty() && (frame.is_trailers() || this.incoming.is_end_stream()) {
+                    exchange.completed();
                 }
-                if frame.is_trailers() {
-                    // Nobody asks for more after trailers.
-                    this.settle();
-                } else {
-                    this.settle_if_ended();
-                }
-                Poll::Ready(Some(Ok(fields::clean_response_frame(frame))))
             }
-            Poll::Ready(None) => {
-                this.settle();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.break_off(BodyError::Upstream(error))))),
-            Poll::Pending => {
-                ready!(this.silence.poll(cx));
-                Poll::Ready(Some(Err(this.break_off(BodyError::Silent(this.silence.longest())))))
-            }
+            Some(Err(error)) => exchange.broke_off(error),
+            None => exchange.completed(),
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ahead.is_empty() && self.failed.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead = self.bytes_ahead() as u64;
+        let rest = self.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + ahead);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint
     }
 }
 

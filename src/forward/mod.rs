@@ -6,6 +6,7 @@ pub mod fields;
 mod handshake;
 mod listening;
 mod pool;
+mod refusal;
 mod silence;
 pub mod target;
 mod upgrade;
@@ -15,15 +16,19 @@ pub mod upstream;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::config;
 use crate::error::ProxyError;
-use crate::identity::tokens::TokenSlot;
+use crate::identity::tokens::{Token, TokenSlot};
 
 use body::ResponseBody;
+use refusal::Refusals;
 use upgrade::Switching;
+use upload::Upload;
 use upstream::Upstream;
 
 /// Sends requests on with a token of ours.
@@ -31,13 +36,25 @@ use upstream::Upstream;
 pub struct Forwarder {
     upstream: Upstream,
     tokens: Arc<TokenSlot>,
+    refusals: Refusals,
+}
+
+/// A request that is fit to be sent, and all that sending it again needs.
+struct Ready {
+    parts: Parts,
+    target: PathAndQuery,
+    upload: Upload,
+    /// Whether it asks to switch to another protocol, until that is done.
+    switching: Option<Switching>,
+    /// What stands in `Authorization`; nothing if that is a key of the caller's that passes.
+    token: Option<Arc<Token>>,
 }
 
 impl Forwarder {
     /// A forwarder to `upstream` with the tokens of one scope.
     #[must_use]
-    pub fn new(upstream: Upstream, tokens: Arc<TokenSlot>) -> Self {
-        Self { upstream, tokens }
+    pub fn new(upstream: Upstream, tokens: Arc<TokenSlot>, config: &config::Upstream) -> Self {
+        Self { upstream, tokens, refusals: Refusals::new(config) }
     }
 
     /// Sends `request` to `target` on the resource; `id` names it there unless the caller did.
@@ -47,26 +64,70 @@ impl Forwarder {
     /// What kept the response from coming: no token, or no answer.
     pub async fn forward(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         target: PathAndQuery,
         id: &HeaderValue,
     ) -> Result<Response<ResponseBody>, ProxyError> {
+        let mut ready = self.prepare(request, target, id).await?;
+        let mut response = self.send(&mut ready).await?;
+        let Some(token) = ready.token.clone() else { return Ok(response) };
+        if response.status() != StatusCode::UNAUTHORIZED {
+            token.accept();
+        } else if self.refusals.says_stale(&mut response).await
+            && let Some(fresh) = self.tokens.instead_of(&token).await
+            && ready.upload.rewind()
+        {
+            ready.authorize(fresh);
+            response = self.send(&mut ready).await?;
+            if let Some(fresh) = ready.token.as_ref().filter(|_| response.status() != StatusCode::UNAUTHORIZED) {
+                fresh.accept();
+            }
+        }
+        self.refusals.explain(&mut response, &ready).await;
+        Ok(response)
+    }
+
+    async fn prepare(
+        &self,
+        mut request: Request<Incoming>,
+        target: PathAndQuery,
+        id: &HeaderValue,
+    ) -> Result<Ready, ProxyError> {
         let switching = Switching::wish(&mut request);
         let (mut parts, body) = request.into_parts();
-        let authorization = match fields::ephemeral_key(parts.uri.path(), &parts.headers) {
-            Some(own) => own,
-            None => self.tokens.authorization().await?,
-        };
+        let ephemeral = fields::ephemeral_key(parts.uri.path(), &parts.headers);
+        let token = if ephemeral.is_none() { Some(self.tokens.token_to_send().await?) } else { None };
         fields::clean_request(&mut parts.headers);
         // After the cleaning: nothing that the caller's `Connection` names can remove these.
-        parts.headers.insert(AUTHORIZATION, authorization);
+        if let Some(key) = ephemeral {
+            parts.headers.insert(AUTHORIZATION, key);
+        }
         parts.headers.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
         parts.extensions.clear();
-        let Some(switching) = switching else {
-            return self.upstream.send(parts, target, body).await;
-        };
-        upgrade::remove_key_protocol(&mut parts.headers);
-        upgrade::announce(&mut parts.headers, switching.protocol.clone());
-        self.upstream.switch(parts, target, body, switching).await
+        if let Some(switching) = &switching {
+            upgrade::remove_key_protocol(&mut parts.headers);
+            upgrade::announce(&mut parts.headers, switching.protocol.clone());
+        }
+        let mut ready = Ready { parts, target, upload: self.upstream.upload(body), switching, token: None };
+        if let Some(token) = token {
+            ready.authorize(token);
+        }
+        Ok(ready)
+    }
+
+    async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
+        let Ready { parts, target, upload, switching, .. } = ready;
+        if switching.is_some() {
+            self.upstream.switch(parts, target, upload, switching).await
+        } else {
+            self.upstream.send(parts, target, upload).await
+        }
+    }
+}
+
+impl Ready {
+    fn authorize(&mut self, token: Arc<Token>) {
+        self.parts.headers.insert(AUTHORIZATION, token.authorization.clone());
+        self.token = Some(token);
     }
 }

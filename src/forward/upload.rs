@@ -94,6 +94,22 @@ impl Upload {
         Some(RequestBody { reading: Some(reading), length: self.length })
     }
 
+    /// Whether the content can be sent once more. If so, attempts so far get no more of it.
+    pub(super) fn rewind(&self) -> bool {
+        let Some(source) = &self.source else { return true };
+        let mut open = open(source);
+        if open.complete && !open.broken {
+            open.attempt += 1;
+        }
+        open.complete && !open.broken
+    }
+
+    /// What has come so far, if all of that is still held.
+    pub(super) fn held(&self) -> Option<Vec<u8>> {
+        let open = open(self.source.as_ref()?);
+        open.complete.then(|| open.held.concat())
+    }
+
     /// Whether the caller broke off.
     pub(super) fn is_broken(&self) -> bool {
         self.source.as_ref().is_some_and(|source| open(source).broken)

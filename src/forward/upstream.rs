@@ -50,27 +50,31 @@ impl Upstream {
         })
     }
 
+    /// The content of one request, to be sent as often as it must be.
+    pub(super) fn upload(&self, body: Incoming) -> Upload {
+        Upload::new(body, self.idle_timeout)
+    }
+
     /// Sends a request for `target` and returns once the head of the response is there.
     ///
     /// # Errors
     ///
     /// What kept the response from coming.
-    pub async fn send(
+    pub(super) async fn send(
         &self,
-        parts: request::Parts,
-        target: PathAndQuery,
-        body: Incoming,
+        parts: &request::Parts,
+        target: &PathAndQuery,
+        upload: &mut Upload,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut upload = Upload::new(body, self.idle_timeout);
         let mut checkout = self.pool.checkout().await?;
         let mut retried = false;
         loop {
             let Checkout { mut connection, reused } = checkout;
-            let Some(body) = upload.attempt() else { return Err(self.failed("the connection broke off", &upload)) };
-            let request = self.request(&parts, &target, body, connection.is_http2())?;
-            let error = match self.ask(&mut connection, request, &mut upload).await? {
+            let Some(body) = upload.attempt() else { return Err(self.failed("the connection broke off", upload)) };
+            let request = self.request(parts, target, body, connection.is_http2())?;
+            let error = match self.ask(&mut connection, request, upload).await? {
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(self.failed("it switched protocols unasked", &upload));
+                    return Err(self.failed("it switched protocols unasked", upload));
                 }
                 Ok(response) => return Ok(self.pass_on(response, connection)),
                 Err(error) => error,
@@ -78,7 +82,7 @@ impl Upstream {
             // A kept connection may have been closed by the other side just now: once more, on another one. Not if any of
             // an answer has come: the request may have been acted upon.
             if !reused || retried || connection.has_been_heard() || upload.is_broken() {
-                return Err(self.failed(&Causes(&error).to_string(), &upload));
+                return Err(self.failed(&Causes(&error).to_string(), upload));
             }
             tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a kept connection was dead");
             retried = true;
@@ -94,24 +98,24 @@ impl Upstream {
     /// What kept the response from coming.
     pub(super) async fn switch(
         &self,
-        parts: request::Parts,
-        target: PathAndQuery,
-        body: Incoming,
-        caller: Switching,
+        parts: &request::Parts,
+        target: &PathAndQuery,
+        upload: &mut Upload,
+        wish: &mut Option<Switching>,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut upload = Upload::new(body, self.idle_timeout);
         let mut connection = self.pool.connect_to_switch().await?;
-        let Some(body) = upload.attempt() else { return Err(self.failed("the request broke off", &upload)) };
-        let request = self.request(&parts, &target, body, false)?;
-        let asked = self.ask(&mut connection, request, &mut upload).await?;
-        let mut response = asked.map_err(|error| self.failed(&Causes(&error).to_string(), &upload))?;
+        let Some(body) = upload.attempt() else { return Err(self.failed("the request broke off", upload)) };
+        let request = self.request(parts, target, body, false)?;
+        let asked = self.ask(&mut connection, request, upload).await?;
+        let mut response = asked.map_err(|error| self.failed(&Causes(&error).to_string(), upload))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(self.pass_on(response, connection));
         }
+        let Some(caller) = wish.take() else { return Err(self.failed("it switched protocols unasked", upload)) };
         // A 101 must say to what (RFC 9110 §15.2.2), and it must be what was asked for.
         let protocol = response.headers().get(UPGRADE).filter(|protocol| upgrade::is_among(protocol, &caller.protocol));
         let Some(protocol) = protocol.cloned() else {
-            return Err(self.failed("it switched to a protocol that was not asked for", &upload));
+            return Err(self.failed("it switched to a protocol that was not asked for", upload));
         };
         let resource = hyper::upgrade::on(&mut response);
         let mut response = self.pass_on(response, connection);

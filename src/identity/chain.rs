@@ -1,101 +1,189 @@
-//! `auto`: the first credential that gives a token, in a fixed order; then that one for good.
+//! `auto`: the first credential that is there and gives a token, in a fixed order; then that one until it fails for good.
+//!
+//! A credential that is not there is passed over. One that is there and ill is waited for: whoever it speaks for must not
+//! become somebody else because the identity service was slow.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use tokio::net::TcpStream;
+use http::StatusCode;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{AccessToken, CredentialError, TokenSource};
-use crate::config::Scope;
+use super::failure::{Cause, CredentialError};
+use super::remedy::remedy;
+use super::transport::innermost;
+use super::{AccessToken, TokenSource};
+use crate::config::{CredentialSource, Scope};
 
-/// How long something at the metadata service's address may take to accept a connection before the chain goes on.
+/// How long the metadata service may take to answer a question before the chain goes on.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// No link has given a token yet.
-const UNDECIDED: usize = usize::MAX;
+/// How long all credentials together may take while none is chosen: about as long as people wait.
+const UNDECIDED: Duration = Duration::from_secs(45);
+
+/// What something answers that stands where the metadata service would be.
+const STAND_INS: [StatusCode; 3] = [StatusCode::FORBIDDEN, StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT];
 
 /// The links, in order.
 #[derive(Debug)]
 pub struct Chain {
     links: Vec<Link>,
-    chosen: AtomicUsize,
+    choice: Mutex<Choice>,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    chosen: Option<usize>,
+    passed_over: Vec<CredentialError>,
 }
 
 /// One credential of a chain.
 #[derive(Debug)]
 pub struct Link {
-    /// Its name, for people.
-    pub name: &'static str,
-    /// What must accept a connection for the link to be worth asking.
-    pub probe: Option<Url>,
     /// The credential.
     pub source: Arc<dyn TokenSource>,
+    /// What its failures say about its being there.
+    pub presence: Presence,
+}
+
+/// How it is known whether a credential is there at all.
+#[derive(Debug)]
+pub enum Presence {
+    /// Somebody configured it.
+    Given,
+    /// The platform says so.
+    Platform,
+    /// The metadata service answers a question.
+    Answers(Probe),
+    /// By whether it gives a token: a tool that people sign in with.
+    Tool,
+}
+
+/// A question to the metadata service that is not for a token.
+#[derive(Debug)]
+pub struct Probe {
+    /// A client that uses no forward proxy.
+    pub client: reqwest::Client,
+    /// The metadata service.
+    pub service: Url,
 }
 
 impl Chain {
     pub(super) fn new(links: Vec<Link>) -> Self {
-        Self { links, chosen: AtomicUsize::new(UNDECIDED) }
+        Self { links, choice: Mutex::default() }
     }
 
     fn chosen(&self) -> Option<&Link> {
-        self.links.get(self.chosen.load(Ordering::Relaxed))
+        self.links.get(self.choice().chosen?)
+    }
+
+    /// A panic elsewhere leaves nothing half done in here.
+    fn choice(&self) -> MutexGuard<'_, Choice> {
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn choose(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
+        let mut passed_over = Vec::new();
+        for (index, link) in self.links.iter().enumerate() {
+            match link.attempt(scope).await {
+                Ok(token) => {
+                    tracing::info!(%scope, credential = link.source.name(), "auto: this credential gave a token");
+                    *self.choice() = Choice { chosen: Some(index), passed_over };
+                    return Ok(token);
+                }
+                Err(error) if link.presence.is_denied_by(&error) => {
+                    tracing::debug!(%scope, %error, "auto: passed over");
+                    passed_over.push(error);
+                }
+                Err(error) => {
+                    self.choice().passed_over = passed_over;
+                    return Err(error);
+                }
+            }
+        }
+        self.choice().passed_over.clone_from(&passed_over);
+        let cause = Cause::NoneWorked(passed_over);
+        let remedy = remedy(&CredentialSource::Auto(Vec::new()), scope, &cause);
+        Err(CredentialError { credential: "auto", cause, remedy })
     }
 }
 
 impl Link {
     async fn attempt(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
-        if let Some(service) = &self.probe {
-            probe(service).await?;
+        let failed = |cause| CredentialError { credential: self.source.name(), cause, remedy: None };
+        if let Presence::Answers(probe) = &self.presence {
+            probe.ask().await.map_err(failed)?;
         }
         let deadline = self.source.deadline();
-        timeout(deadline, self.source.fetch(scope)).await.unwrap_or(Err(CredentialError::Overdue(deadline)))
+        timeout(deadline, self.source.fetch(scope)).await.unwrap_or_else(|_| Err(failed(Cause::Overdue(deadline))))
     }
 }
 
-/// Where there is no metadata service, packets to its address vanish: find out by a connection, not by a request.
-async fn probe(service: &Url) -> Result<(), CredentialError> {
-    let unreachable =
-        |words: String| CredentialError::Unreachable { service: service.origin().ascii_serialization(), words };
-    let address = (service.host_str().unwrap_or_default(), service.port_or_known_default().unwrap_or(80));
-    match timeout(PROBE, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(unreachable(error.to_string())),
-        Err(_) => Err(unreachable(format!("nothing accepted a connection within {} s", PROBE.as_secs()))),
+impl Presence {
+    /// Whether a failure means that the credential is not there, or not for us.
+    fn is_denied_by(&self, error: &CredentialError) -> bool {
+        match self {
+            Self::Given => false,
+            Self::Tool => true,
+            // Other clouds have metadata services at the same address, which know no such path.
+            Self::Platform | Self::Answers(_) => match error.cause {
+                Cause::Refused { status, .. } => !matches!(status, 410 | 429 | 500..),
+                Cause::Unreachable { .. } | Cause::Unsupported(_) | Cause::Misfit(_) => true,
+                _ => false,
+            },
+        }
+    }
+}
+
+impl Probe {
+    /// Without the field that makes it a request, Azure's metadata service answers 400; Docker Desktop says in its place
+    /// that it is unreachable, by a 403, and forward proxies that nobody configured answer with 502 or 504.
+    async fn ask(&self) -> Result<(), Cause> {
+        let service = self.service.origin().ascii_serialization();
+        let mut url = self.service.clone();
+        url.set_path(&format!("{}/metadata/versions", self.service.path().trim_end_matches('/')));
+        let unreachable = |words: String| Cause::Unreachable { service, words };
+        match timeout(PROBE, self.client.get(url).send()).await {
+            Ok(Ok(answer)) if STAND_INS.contains(&answer.status()) => {
+                Err(unreachable(format!("asked whether it is there, it answered {}", answer.status().as_u16())))
+            }
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unreachable(innermost(&error))),
+            Err(_) => Err(unreachable(format!("nothing within {} s", PROBE.as_secs()))),
+        }
     }
 }
 
 #[async_trait]
 impl TokenSource for Chain {
     async fn fetch(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
-        if let Some(link) = self.chosen() {
-            return link.source.fetch(scope).await;
+        let Some(link) = self.chosen() else { return self.choose(scope).await };
+        let fetched = link.source.fetch(scope).await;
+        if fetched.as_ref().is_err_and(CredentialError::needs_a_person) {
+            // Whoever mends it may do so by giving another credential: from now on all are looked at again.
+            self.choice().chosen = None;
         }
-        let mut tried = Vec::new();
-        for (index, link) in self.links.iter().enumerate() {
-            match link.attempt(scope).await {
-                Ok(token) => {
-                    self.chosen.store(index, Ordering::Relaxed);
-                    tracing::info!(credential = link.name, "auto: this credential gave a token");
-                    return Ok(token);
-                }
-                Err(error) => {
-                    tracing::debug!(credential = link.name, %error, "auto: passed over");
-                    tried.push((link.name, error));
-                }
-            }
-        }
-        Err(CredentialError::NoneWorked(tried))
+        fetched
     }
 
-    /// While undecided every link may need its own deadline.
     fn deadline(&self) -> Duration {
         match self.chosen() {
             Some(link) => link.source.deadline(),
-            None => self.links.iter().map(|link| link.source.deadline()).sum::<Duration>() + PROBE,
+            None => (self.links.iter().map(|link| link.source.deadline()).sum::<Duration>() + PROBE).min(UNDECIDED),
         }
+    }
+
+    fn name(&self) -> &'static str {
+        self.chosen().map_or("auto", |link| link.source.name())
+    }
+
+    fn passed_over(&self) -> Vec<CredentialError> {
+        self.choice().passed_over.clone()
+    }
+
+    fn touched(&self) -> Option<SystemTime> {
+        self.links.iter().filter_map(|link| link.source.touched()).max()
     }
 }

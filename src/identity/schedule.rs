@@ -11,6 +11,14 @@ const LONG_LIVED: Duration = Duration::from_secs(2 * 60 * 60);
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// After a first burst of failures, attempts are this far apart.
 const SPACING: Duration = Duration::from_secs(30);
+/// Attempts at what only a person can mend are this far apart.
+const PERSON: Duration = Duration::from_secs(60);
+/// A renewal that the resource's refusal has caused, and whose token it refused too, is this far from the next such one.
+const FORCED: Duration = Duration::from_secs(60);
+/// No more renewals than this are caused by the resource's refusals within [`FORCED_SPAN`].
+pub(super) const MOST_FORCED: usize = 3;
+/// See [`MOST_FORCED`].
+const FORCED_SPAN: Duration = Duration::from_secs(3 * 60);
 /// Two attempts are at least this far apart, whatever token came.
 const SOONEST: Duration = Duration::from_secs(1);
 /// The waits of a first burst of failures, in seconds; each later one is [`SPACING`].
@@ -32,14 +40,41 @@ pub fn renew_at(acquired: SystemTime, expires: SystemTime, chance: f64) -> Syste
     acquired + wait.min(end).max(SOONEST)
 }
 
-/// When to try again after the `failures`-th failure in a row (from 1). `chance` in 0..1 lengthens the wait by up to a
-/// fifth.
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// One that may pass by itself: the how-manieth in a row, from 1.
+    Passing {
+        /// See above.
+        failures: u32,
+    },
+    /// One that lasts until a person does something.
+    Person,
+}
+
+/// When to try again after a failure. `chance` in 0..1 lengthens the wait by up to a fifth.
 #[must_use]
-pub fn retry_at(now: SystemTime, failures: u32, retry_after: Option<Duration>, chance: f64) -> SystemTime {
-    let burst = usize::try_from(failures.saturating_sub(1)).ok().and_then(|index| BURST.get(index));
-    let wait = burst.map_or(SPACING, |seconds| Duration::from_secs(*seconds));
+pub fn retry_at(now: SystemTime, pace: Pace, retry_after: Option<Duration>, chance: f64) -> SystemTime {
+    let wait = match pace {
+        Pace::Person => PERSON,
+        Pace::Passing { failures } => {
+            let burst = usize::try_from(failures.saturating_sub(1)).ok().and_then(|index| BURST.get(index));
+            burst.map_or(SPACING, |seconds| Duration::from_secs(*seconds))
+        }
+    };
     let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
     now + wait.max(asked).mul_f64(1.0 + chance.clamp(0.0, 1.0) / 5.0)
+}
+
+/// Whether a token may be renewed before its time because the resource refused it. `accepted`: whether it was taken
+/// before; `forced`: when that was done so far. A resource that refuses whatever it gets, or every other time, causes no
+/// storm at the identity service.
+#[must_use]
+pub fn may_force(now: SystemTime, accepted: bool, forced: &[SystemTime]) -> bool {
+    // A time in the future is one before the clock was set back.
+    let since = |time: &SystemTime| now.duration_since(*time).ok();
+    let recent = |span: Duration| forced.iter().filter_map(since).filter(|past| *past < span).count();
+    recent(FORCED_SPAN) < MOST_FORCED && (accepted || recent(FORCED) == 0)
 }
 
 /// Whether a token that ends at `expires` may be sent at `now`. Nothing else judges a token's age.
@@ -53,6 +88,7 @@ mod tests {
     use super::*;
 
     const START: SystemTime = SystemTime::UNIX_EPOCH;
+    const ONCE: Pace = Pace::Passing { failures: 1 };
 
     fn minutes(n: u64) -> Duration {
         Duration::from_secs(n * 60)
@@ -90,16 +126,35 @@ mod tests {
     #[test]
     fn a_burst_then_one_attempt_in_thirty_seconds() {
         let waits: Vec<u64> = (1..=6)
-            .map(|failures| retry_at(START, failures, None, 0.0).duration_since(START).expect("later").as_secs())
+            .map(|failures| {
+                retry_at(START, Pace::Passing { failures }, None, 0.0).duration_since(START).expect("later").as_secs()
+            })
             .collect();
         assert_eq!(waits, [1, 2, 4, 8, 30, 30]);
-        assert_eq!(retry_at(START, 9, None, 1.0), START + Duration::from_secs(36));
+        assert_eq!(retry_at(START, Pace::Passing { failures: 9 }, None, 1.0), START + Duration::from_secs(36));
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_tried_once_a_minute() {
+        assert_eq!(retry_at(START, Pace::Person, None, 0.0), START + PERSON);
+        assert_eq!(retry_at(START, Pace::Person, Some(minutes(2)), 0.0), START + minutes(2));
+    }
+
+    #[test]
+    fn refusals_cause_few_renewals() {
+        let now = START + minutes(60);
+        assert!(may_force(now, false, &[]) && may_force(now, true, &[now, now]));
+        assert!(!may_force(now, false, &[now]), "the renewed one was refused too");
+        assert!(may_force(now + FORCED, false, &[now]));
+        assert!(!may_force(now + FORCED, true, &[now, now, now]), "it is taken and refused in turn");
+        assert!(may_force(now + FORCED_SPAN, true, &[now, now, now]));
+        assert!(may_force(now, false, &[now + minutes(1)]), "the clock was set back");
     }
 
     #[test]
     fn retry_after_is_obeyed_within_reason() {
-        assert_eq!(retry_at(START, 1, Some(Duration::from_secs(20)), 0.0), START + Duration::from_secs(20));
-        assert_eq!(retry_at(START, 1, Some(minutes(600)), 0.0), START + LONGEST_RETRY_AFTER);
+        assert_eq!(retry_at(START, ONCE, Some(Duration::from_secs(20)), 0.0), START + Duration::from_secs(20));
+        assert_eq!(retry_at(START, ONCE, Some(minutes(600)), 0.0), START + LONGEST_RETRY_AFTER);
     }
 
     #[test]

@@ -11,11 +11,14 @@ use async_trait::async_trait;
 use azure_core::error::{Error, ErrorKind};
 use azure_core::http::headers::HeaderName;
 use azure_core::http::{AsyncRawResponse, AsyncResponseBody, HttpClient, Request};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use rustls::ClientConfig;
 use url::Url;
+use zeroize::Zeroizing;
 
-use super::CredentialError;
+use super::answer::{self, Dialect};
+use super::failure::Cause;
 use crate::config::Config;
 
 /// How long a metadata service on this machine or link may take to accept a connection.
@@ -23,6 +26,9 @@ const METADATA_CONNECT: Duration = Duration::from_secs(2);
 
 /// The most of an answer that is read.
 const LONGEST_ANSWER: usize = 256 * 1024;
+
+/// Room for any token: what a buffer leaves behind when it grows is not wiped.
+const TOKEN_ROOM: usize = 16 * 1024;
 
 /// The content of a refusal that is worth keeping.
 const WORDS: usize = 2000;
@@ -35,6 +41,8 @@ pub(super) struct Transports {
     /// For the identity endpoint that the platform has named.
     pub(super) app_service: Arc<dyn HttpClient>,
     pub(super) entra: Arc<dyn HttpClient>,
+    /// The first one's client, for questions that are not for tokens.
+    pub(super) metadata: reqwest::Client,
 }
 
 impl Transports {
@@ -44,9 +52,14 @@ impl Transports {
         let entra = config.proxies.apply(entra)?.build()?;
         let imds = Some(config.credential.imds_endpoint.clone());
         Ok(Self {
-            imds: Arc::new(Transport { client: metadata.clone(), imds }),
-            app_service: Arc::new(Transport { client: metadata, imds: None }),
-            entra: Arc::new(Transport { client: entra, imds: None }),
+            imds: Arc::new(Transport { client: metadata.clone(), dialect: Dialect::ManagedIdentity, imds }),
+            app_service: Arc::new(Transport {
+                client: metadata.clone(),
+                dialect: Dialect::ManagedIdentity,
+                imds: None,
+            }),
+            entra: Arc::new(Transport { client: entra, dialect: Dialect::Entra, imds: None }),
+            metadata,
         })
     }
 }
@@ -59,6 +72,7 @@ fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
 #[derive(Debug)]
 struct Transport {
     client: reqwest::Client,
+    dialect: Dialect,
     /// Where the metadata service is. `azure_identity` has its address built in, and reads the process's own environment
     /// for other places: what the configuration says wins over both.
     imds: Option<Url>,
@@ -77,23 +91,25 @@ impl HttpClient for Transport {
         }
         let service = request.url().origin().ascii_serialization();
         let unreachable =
-            |error: &Error| failed(CredentialError::Unreachable { service: service.clone(), words: innermost(error) });
+            |error: &Error| failed(Cause::Unreachable { service: service.clone(), words: innermost(error) });
         let response =
             HttpClient::execute_request(&self.client, &request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         let retry_after = retry_after(&response);
         let (_, headers, body) = response.deconstruct();
         let content = read(body).await.map_err(|error| unreachable(&error))?;
-        if status.is_success() {
-            return Ok(AsyncRawResponse::from_bytes(status, headers, content));
+        if !status.is_success() {
+            return Err(failed(Cause::Refused { service, status: status.into(), words: words(&content), retry_after }));
         }
-        Err(failed(CredentialError::Refused { service, status: status.into(), words: words(&content), retry_after }))
+        let token =
+            answer::rewrite(self.dialect, &content).map_err(|problem| failed(Cause::NoToken { service, problem }))?;
+        Ok(AsyncRawResponse::from_bytes(status, headers, Bytes::from_owner(token)))
     }
 }
 
 /// The beginning of an answer; no token and no refusal is longer.
-async fn read(mut body: AsyncResponseBody) -> azure_core::Result<Vec<u8>> {
-    let mut content = Vec::new();
+async fn read(mut body: AsyncResponseBody) -> azure_core::Result<Zeroizing<Vec<u8>>> {
+    let mut content = Zeroizing::new(Vec::with_capacity(TOKEN_ROOM));
     while let Some(chunk) = body.next().await {
         content.extend_from_slice(&chunk?);
         if content.len() > LONGEST_ANSWER {
@@ -112,8 +128,8 @@ fn redirect_metadata(url: &mut Url, imds: &Url) {
 }
 
 /// Of this kind because `azure_identity` tries again after any other.
-fn failed(error: CredentialError) -> Error {
-    Error::new(ErrorKind::Credential, error)
+fn failed(cause: Cause) -> Error {
+    Error::new(ErrorKind::Credential, cause)
 }
 
 /// Seconds only: Azure's identity services send no dates.
@@ -134,13 +150,30 @@ fn words(content: &[u8]) -> String {
         Ok(refusal) => format!("{}: {}", refusal.error, refusal.error_description),
         Err(_) => String::from_utf8_lossy(content).into_owned(),
     };
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.len() > WORDS {
-        let end = (0..=WORDS).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-        line.truncate(end);
-        line.push('…');
+    line(&text)
+}
+
+/// Text on one line, cut to what is worth keeping, without anything that looks like a token.
+pub(super) fn line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(WORDS));
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(if may_hold_a_token(word) { "(token)" } else { word });
+        if line.len() > WORDS {
+            let end = (0..=WORDS).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+            line.truncate(end);
+            line.push('…');
+            break;
+        }
     }
     line
+}
+
+/// Every JSON Web Token begins like this: `{"` in base64url.
+fn may_hold_a_token(word: &str) -> bool {
+    word.split_once("eyJ").is_some_and(|(_, rest)| rest.len() > 32)
 }
 
 /// The last cause of an error: the network's own words.
@@ -168,6 +201,13 @@ mod tests {
     fn content_that_is_no_json_is_cut_to_a_line() {
         assert_eq!(words(b"<html>\n  bad\n</html>"), "<html> bad </html>");
         assert!(words("ä".repeat(5000).as_bytes()).len() <= WORDS + '…'.len_utf8());
+        assert!(words("ä ".repeat(5000).as_bytes()).len() <= WORDS + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_token_in_the_words_is_not_kept() {
+        let token = format!("eyJ{}.eyJ{}.x", "a".repeat(40), "b".repeat(40));
+        assert_eq!(words(format!("bad assertion '{token}' given").as_bytes()), "bad assertion (token) given");
     }
 
     #[test]

@@ -53,6 +53,22 @@ impl Models {
         Ok(Self { settings: config.management.clone(), client, tokens })
     }
 
+    /// All pages from `first`, asked for with another token if the first one has gone stale.
+    async fn ask(&self, first: Url) -> Result<pages::Answer, ProxyError> {
+        let token = self.tokens.token_to_send().await?;
+        let answer = pages::joined(&self.client, first.clone(), &token.authorization).await?;
+        if !answer.is_unauthorized() {
+            token.accept();
+            return Ok(answer);
+        }
+        let Some(fresh) = self.tokens.instead_of(&token).await else { return Ok(answer) };
+        let answer = pages::joined(&self.client, first, &fresh.authorization).await?;
+        if !answer.is_unauthorized() {
+            fresh.accept();
+        }
+        Ok(answer)
+    }
+
     /// The URL of the first page. Only checked segments enter it.
     fn first_page(&self, parameters: &Parameters) -> Result<Url, ProxyError> {
         let subscription = choose(
@@ -92,8 +108,7 @@ pub async fn models(
 ) -> Result<Response, ProxyError> {
     let Query(parameters) = parameters.map_err(|rejection| ProxyError::InvalidRequest(rejection.body_text().into()))?;
     let url = models.first_page(&parameters)?;
-    let authorization = models.tokens.authorization().await?;
-    match pages::joined(&models.client, url, &authorization).await? {
+    match models.ask(url).await? {
         pages::Answer::List(content) => {
             Ok(([(CONTENT_TYPE, "application/json; charset=utf-8")], content).into_response())
         }

@@ -24,6 +24,13 @@ pub(super) enum Answer {
     Refusal(Response<Body>),
 }
 
+impl Answer {
+    /// ARM says that nobody is signed in, and never that somebody may not: that is a 403.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Refusal(response) if response.status() == StatusCode::UNAUTHORIZED)
+    }
+}
+
 #[derive(Deserialize)]
 struct Page {
     value: Vec<Box<RawValue>>,

@@ -1,8 +1,10 @@
 //! Whether the proxy is alive, and whether it can serve: for probes, and on a page for people.
 
 mod page;
+mod report;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,16 +14,22 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::clock::SharedClock;
+use crate::error::ToMendIt;
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
 
 pub use page::page;
+pub use report::status;
 
 /// What readiness depends on, and what the page says besides.
 #[derive(Debug)]
 pub struct Readiness {
     /// The tokens for the resource.
     pub tokens: Arc<TokenSlot>,
+    /// The tokens for the management plane.
+    pub management: Arc<TokenSlot>,
+    /// When the process began to serve.
+    pub began: SystemTime,
     /// Whether the end has begun.
     pub lifecycle: Lifecycle,
     /// What time it is.
@@ -42,6 +50,11 @@ pub struct Obstacle {
 }
 
 impl Readiness {
+    /// What gives the tokens for the resource, once one has.
+    fn source(&self) -> Option<&'static str> {
+        (self.tokens.account().renewals > 0).then(|| self.tokens.source().name())
+    }
+
     /// What is in the way of serving: nothing while a usable token is held and the end has not begun.
     fn obstacles(&self) -> Vec<Obstacle> {
         let mut obstacles = Vec::new();
@@ -53,7 +66,7 @@ impl Readiness {
             obstacles.push(match self.tokens.failure() {
                 Some(failure) => Obstacle {
                     code: "credential_unavailable",
-                    message: failure.error.to_string(),
+                    message: format!("{}{}", failure.error, ToMendIt(failure.error.advice())),
                     retry_after: Some(failure.retry_after(self.clock.now())),
                 },
                 None => Obstacle {

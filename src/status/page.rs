@@ -43,7 +43,7 @@ fn render(readiness: &Readiness, host: &str) -> String {
     let values = [
         ("{state}", state),
         ("{upstream}", readiness.upstream.clone()),
-        ("{credential}", readiness.credential.to_owned()),
+        ("{credential}", credential(readiness)),
         ("{principal}", claim(|claims| claims.object_id.as_deref())),
         ("{tenant}", claim(|claims| claims.tenant.as_deref())),
         ("{expires}", expires.map_or_else(|| "–".to_owned(), |left| format!("{} min", left.as_secs() / 60))),
@@ -51,6 +51,14 @@ fn render(readiness: &Readiness, host: &str) -> String {
         ("{base}", format!("http://{host}")),
     ];
     values.iter().fold(TEMPLATE.to_owned(), |page, (place, value)| page.replace(place, &escaped(value)))
+}
+
+/// The configured kind and, if that is a choice, what was chosen.
+fn credential(readiness: &Readiness) -> String {
+    match readiness.source() {
+        Some(source) if source != readiness.credential => format!("{}: {source}", readiness.credential),
+        _ => readiness.credential.to_owned(),
+    }
 }
 
 /// Text that is nothing but text in HTML. Braces too, so that a value cannot name a place of the template.

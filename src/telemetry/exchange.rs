@@ -17,8 +17,13 @@ pub struct Exchange {
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
     bytes: u64,
+    cause: &'static str,
     end: End,
 }
+
+/// Why the resource refused a request, as far as the proxy knows: an extension of the response, for its log line.
+#[derive(Debug, Clone, Copy)]
+pub struct Explained(pub &'static str);
 
 /// Where a request was meant to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,8 @@ impl Exchange {
     #[must_use]
     pub fn begin(method: Method, id: HeaderValue) -> Self {
         let began = Instant::now();
-        Self { method, route: Route::Own, id, began, status: None, first_byte: None, bytes: 0, end: End::Abandoned }
+        let (route, end) = (Route::Own, End::Abandoned);
+        Self { method, route, id, began, status: None, first_byte: None, bytes: 0, cause: "", end }
     }
 
     /// It is known where the request goes.
@@ -57,6 +63,11 @@ impl Exchange {
     pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
         self.first_byte = Some(self.began.elapsed());
+    }
+
+    /// It is known why the resource refused the request.
+    pub fn explained(&mut self, Explained(cause): Explained) {
+        self.cause = cause;
     }
 
     /// Content of the response went by.
@@ -103,6 +114,10 @@ impl Drop for Exchange {
             // Probes and pages of the proxy itself are no news.
             End::Completed if self.route == Route::Own => {
                 tracing::debug!(%method, route, status, ms, bytes, id, "request");
+            }
+            End::Completed if !self.cause.is_empty() => {
+                let cause = self.cause;
+                tracing::info!(%method, route, status, cause, ms, first_byte_ms, bytes, id, "request");
             }
             End::Completed => tracing::info!(%method, route, status, ms, first_byte_ms, bytes, id, "request"),
             End::Abandoned => {

@@ -1,86 +1,9 @@
 //! The program itself: its exit codes, its words, its environment.
 
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
+use aoai_auth_proxy::emulator::{Route, world};
 
-use aoai_auth_proxy::emulator::{Emulator, Options, Route, world};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-
-use crate::support::{client, demo_settings, within};
-
-/// The program with nothing of this machine's environment but where programs are.
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aoai-auth-proxy"));
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
-    // Should a test forget to say where the metadata service is: nowhere.
-    command.env("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    command
-}
-
-/// Runs to the end: exit code, standard output, standard error.
-async fn outcome(command: &mut Command) -> (i32, String, String) {
-    let output = within(command.output()).await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-struct Running {
-    child: Child,
-    output: Lines<BufReader<ChildStdout>>,
-    url: String,
-}
-
-impl Running {
-    async fn start(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let Some(line) = within(output.next_line()).await.unwrap() else { panic!("{}", errors(&mut child).await) };
-        let url = line.strip_prefix("listening on ").expect("the address comes first").to_owned();
-        Self { child, output, url }
-    }
-
-    async fn get(&self, path: &str) -> reqwest::Response {
-        within(client().get(format!("{}{path}", self.url)).send()).await.unwrap()
-    }
-
-    /// Asks it to stop; its exit code and everything it logged.
-    async fn stop(mut self) -> (i32, String) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("/bin/sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().await.unwrap().success());
-        let log = errors(&mut self.child).await;
-        (within(self.child.wait()).await.unwrap().code().unwrap(), log)
-    }
-}
-
-async fn errors(child: &mut Child) -> String {
-    let mut log = String::new();
-    within(child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
-    log
-}
-
-async fn emulator() -> Emulator {
-    Emulator::start(Options { word_delay: Duration::ZERO, ..Options::default() }).await.unwrap()
-}
-
-/// `serve`, configured with `--set`.
-fn serve(azure: &Emulator) -> Command {
-    let mut command = program();
-    for setting in demo_settings(azure) {
-        command.arg("--set").arg(setting);
-    }
-    command
-}
-
-fn executable(path: &Path, script: &str) {
-    let mut file = std::fs::File::create(path).unwrap();
-    file.write_all(script.as_bytes()).unwrap();
-    file.set_permissions(std::fs::Permissions::from_mode(0o755)).unwrap();
-}
+use crate::program::{Running, emulator, executable, outcome, program, serve};
+use crate::support::within;
 
 #[tokio::test]
 async fn it_says_who_it_is() {

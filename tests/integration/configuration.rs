@@ -180,6 +180,73 @@ fn auto_tries_what_is_there() {
     assert_eq!(kinds(&everything)[..3], ["client-secret", "workload-identity", "managed-identity"]);
 }
 
+/// The names of what a configuration asks for, in order.
+fn kinds(variables: &[(&str, &str)]) -> Result<Vec<&'static str>, String> {
+    Ok(match load(variables, &[])?.credential.source {
+        CredentialSource::Auto(links) => links.iter().map(aoai_auth_proxy::identity::credential::name).collect(),
+        source => vec![aoai_auth_proxy::identity::credential::name(&source)],
+    })
+}
+
+#[test]
+fn one_variable_steers_azures_sdks_and_auto() {
+    let application = [
+        ("AZURE_TENANT_ID", "t"),
+        ("AZURE_CLIENT_ID", "c"),
+        ("AZURE_CLIENT_SECRET", "s"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "/token"),
+    ];
+    for (value, expected) in [
+        ("prod", ["client-secret", "workload-identity", "managed-identity"].as_slice()),
+        (" Prod ", &["client-secret", "workload-identity", "managed-identity"]),
+        ("dev", &["azure-cli", "azure-developer-cli"]),
+        ("EnvironmentCredential", &["client-secret"]),
+        ("environmentcredential", &["client-secret"]),
+        ("WorkloadIdentityCredential", &["workload-identity"]),
+        ("ManagedIdentityCredential", &["managed-identity"]),
+        ("AzureCliCredential", &["azure-cli"]),
+        ("AzureDeveloperCliCredential", &["azure-developer-cli"]),
+    ] {
+        let variables = [application.as_slice(), &[("AZURE_TOKEN_CREDENTIALS", value)]].concat();
+        assert_eq!(kinds(&variables).unwrap(), expected, "{value}");
+    }
+    let certificate = [
+        application[0],
+        application[1],
+        ("AZURE_CLIENT_CERTIFICATE_PATH", "/c.pem"),
+        ("AZURE_TOKEN_CREDENTIALS", "prod"),
+    ];
+    assert_eq!(kinds(&certificate).unwrap(), ["client-certificate", "managed-identity"]);
+    for value in ["AzurePowerShellCredential", "hunter3", "production"] {
+        let error = kinds(&[("AZURE_TOKEN_CREDENTIALS", value)]).unwrap_err();
+        assert!(
+            error.contains("AZURE_TOKEN_CREDENTIALS") && error.contains(value) && error.contains("prod"),
+            "{error}"
+        );
+    }
+    let error = kinds(&[("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"), application[0], application[1]]);
+    assert!(error.unwrap_err().contains("AZURE_CLIENT_SECRET"));
+    let chosen = [("AZURE_TOKEN_CREDENTIALS", "nonsense"), ("AOAI_PROXY__CREDENTIAL__KIND", "azure-cli")];
+    assert_eq!(kinds(&chosen).unwrap(), ["azure-cli"], "it steers auto and nothing else");
+}
+
+#[test]
+fn a_place_whose_identity_is_not_supported_is_named() {
+    let identity = ("AOAI_PROXY__CREDENTIAL__KIND", "managed-identity");
+    let endpoint = ("IDENTITY_ENDPOINT", "http://127.0.0.1:9");
+    for (variables, place) in [
+        ([endpoint, ("IMDS_ENDPOINT", "http://127.0.0.1:9"), identity].as_slice(), "Azure Arc"),
+        (&[endpoint, ("IDENTITY_HEADER", "h"), ("IDENTITY_SERVER_THUMBPRINT", "t"), identity], "Service Fabric"),
+        (&[("MSI_ENDPOINT", "http://127.0.0.1:9"), identity], "Cloud Shell"),
+        (&[("MSI_ENDPOINT", "http://127.0.0.1:9"), ("MSI_SECRET", "s"), identity], "Azure Machine Learning"),
+    ] {
+        let error = kinds(variables).unwrap_err();
+        assert!(error.contains(place) && error.contains("client-certificate"), "{error}");
+        // Under `auto` it is one of several, and passed over.
+        assert_eq!(kinds(&variables[..variables.len() - 1]).unwrap()[0], "managed-identity");
+    }
+}
+
 #[test]
 fn an_identity_has_the_name_that_it_was_given() {
     let id = "/subscriptions/s/resourceGroups/g/providers/p/userAssignedIdentities/i";

@@ -2,17 +2,24 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod program;
 mod support;
 
 mod authorize;
 mod binary;
+mod chain;
 mod configuration;
 mod errors;
+mod explain;
 mod forward;
 mod guard;
 mod management;
 mod readiness;
+mod renewal;
+mod secrets;
 mod shutdown;
+mod stale;
 mod stream;
 mod tokens;
+mod tools;
 mod upgrade;

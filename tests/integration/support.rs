@@ -9,7 +9,7 @@ use aoai_auth_proxy::app::App;
 use aoai_auth_proxy::clock::ManualClock;
 use aoai_auth_proxy::config::{Config, Overrides};
 use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Options, Recorded, Route};
-use aoai_auth_proxy::identity::credential;
+use aoai_auth_proxy::identity::credential::Credentials;
 use aoai_auth_proxy::lifecycle::Lifecycle;
 use aoai_auth_proxy::server::{Drained, serve};
 use aoai_auth_proxy::tls;
@@ -117,7 +117,7 @@ pub(crate) fn last(azure: &Emulator, route: Route) -> Recorded {
 }
 
 fn on_the_resource(route: Route) -> bool {
-    !matches!(route, Route::Imds | Route::AppService | Route::Entra | Route::Management)
+    !matches!(route, Route::Imds | Route::Metadata | Route::AppService | Route::Entra | Route::Management)
 }
 
 /// An Azure on a clock that stands still.
@@ -149,9 +149,9 @@ pub(crate) fn config(settings: &[String]) -> Config {
 pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Proxy {
     let config = config(settings);
     let tls = tls::client(&config.upstream.authorities).expect("TLS");
-    let source = credential::source(&config, tls.clone()).expect("a credential");
+    let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
     let lifecycle = Lifecycle::new();
-    let app = App::new(&config, &tls, source, clock.clone(), lifecycle.clone()).expect("an app");
+    let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone()).expect("an app");
     let listener = TcpListener::bind(config.listen).await.expect("a socket");
     let address = listener.local_addr().expect("its address");
     app.start();

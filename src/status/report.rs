@@ -1,0 +1,173 @@
+//! `GET /status`: who we are, with which tokens, and how they were come by.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header::CACHE_CONTROL;
+use serde::Serialize;
+
+use super::Readiness;
+use crate::identity::CredentialError;
+use crate::identity::claims::Claims;
+use crate::identity::tokens::{Failure, TokenSlot};
+
+#[derive(Debug, Serialize)]
+struct Report {
+    version: &'static str,
+    uptime_seconds: u64,
+    upstream: String,
+    credential: Credential,
+    identity: Option<Identity>,
+    tokens: Vec<Token>,
+}
+
+#[derive(Debug, Serialize)]
+struct Credential {
+    /// As configured.
+    kind: &'static str,
+    /// What gives the tokens for the resource; of several, nothing while none has given one.
+    source: Option<&'static str>,
+    /// What `auto` tried before that, in vain.
+    passed_over: Vec<PassedOver>,
+}
+
+#[derive(Debug, Serialize)]
+struct PassedOver {
+    credential: &'static str,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_mend_it: Option<String>,
+}
+
+/// What the token for the resource says about its holder; nobody has verified it.
+#[derive(Debug, Serialize)]
+struct Identity {
+    tenant_id: Option<String>,
+    object_id: Option<String>,
+    app_id: Option<String>,
+    audience: Option<String>,
+    verified: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Token {
+    plane: &'static str,
+    scope: String,
+    state: TokenState,
+    expires_at: Option<String>,
+    last_renewal: Option<String>,
+    next_renewal: Option<String>,
+    renewals: u64,
+    failures: u64,
+    failures_in_a_row: u32,
+    last_failure: Option<LastFailure>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum TokenState {
+    /// It may be sent.
+    Valid,
+    /// It was not renewed in time.
+    Expired,
+    /// It was asked for and none has come.
+    Unavailable,
+    /// Nobody has asked for it yet, or the first answer is awaited.
+    Pending,
+}
+
+#[derive(Debug, Serialize)]
+struct LastFailure {
+    at: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_mend_it: Option<String>,
+}
+
+/// The handler.
+pub async fn status(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(Report::of(&readiness)))
+}
+
+impl Report {
+    fn of(readiness: &Readiness) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: readiness.clock.now().duration_since(readiness.began).map_or(0, |time| time.as_secs()),
+            upstream: readiness.upstream.clone(),
+            credential: Credential::of(readiness),
+            identity: readiness.tokens.held().map(|token| Identity::of(&token.claims)),
+            tokens: vec![Token::of("data", &readiness.tokens), Token::of("management", &readiness.management)],
+        }
+    }
+}
+
+impl Credential {
+    fn of(readiness: &Readiness) -> Self {
+        let source = readiness.tokens.source();
+        let passed_over = source.passed_over().iter().map(PassedOver::of).collect();
+        Self { kind: readiness.credential, source: readiness.source(), passed_over }
+    }
+}
+
+impl PassedOver {
+    fn of(error: &CredentialError) -> Self {
+        Self {
+            credential: error.credential,
+            reason: error.cause.to_string(),
+            to_mend_it: error.advice().map(str::to_owned),
+        }
+    }
+}
+
+impl Identity {
+    fn of(claims: &Claims) -> Self {
+        Self {
+            tenant_id: claims.tenant.clone(),
+            object_id: claims.object_id.clone(),
+            app_id: claims.application().map(str::to_owned),
+            audience: claims.audience.clone(),
+            verified: false,
+        }
+    }
+}
+
+impl Token {
+    fn of(plane: &'static str, slot: &TokenSlot) -> Self {
+        let account = slot.account();
+        let held = slot.held();
+        let state = match (&held, account.renewals, account.failures) {
+            (Some(_), ..) => TokenState::Valid,
+            (None, 0, 0) => TokenState::Pending,
+            (None, 0, _) => TokenState::Unavailable,
+            (None, ..) => TokenState::Expired,
+        };
+        Self {
+            plane,
+            scope: slot.scope().to_string(),
+            state,
+            expires_at: held.map(|token| written(token.expires_at)),
+            last_renewal: account.renewed_at.map(written),
+            next_renewal: account.next_at.map(written),
+            renewals: account.renewals,
+            failures: account.failures,
+            failures_in_a_row: account.failures_in_a_row,
+            last_failure: account.last_failure.as_deref().map(LastFailure::of),
+        }
+    }
+}
+
+impl LastFailure {
+    fn of(failure: &Failure) -> Self {
+        let error = &failure.error;
+        Self { at: written(failure.at), message: error.to_string(), to_mend_it: error.advice().map(str::to_owned) }
+    }
+}
+
+/// As RFC 3339 writes a time.
+fn written(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}

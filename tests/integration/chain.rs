@@ -1,0 +1,153 @@
+//! `auto`: which credential it takes, which it passes over and why, and when it looks again.
+
+use std::time::Duration;
+
+use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Route, world};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::program::{Running, emulator, executable, serve};
+use crate::support::{client, demo_settings, within};
+
+/// `serve` with `auto`, and no program but a shell on its `PATH`.
+fn auto(azure: &Emulator, tools: &tempfile::TempDir) -> Command {
+    let mut command = serve(azure);
+    command.args(["--set", "credential.kind=auto"]);
+    command.env("PATH", tools.path()).env("HOME", tools.path());
+    command
+}
+
+/// An `az` that gives this token.
+fn az(tools: &tempfile::TempDir, token: &str) {
+    let answer = format!(r#"{{"accessToken":"{token}","expires_on":4102444800,"tokenType":"Bearer"}}"#);
+    executable(&tools.path().join("az"), &format!("#!/bin/sh\necho '{answer}'\n"));
+}
+
+async fn status(proxy: &Running) -> Value {
+    proxy.get("/status").await.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_metadata_service_comes_before_the_tools() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    az(&tools, &azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com"));
+    let proxy = Running::start(&mut auto(&azure, &tools)).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    let status = status(&proxy).await;
+    assert_eq!(status["credential"]["kind"], "auto");
+    assert_eq!(status["credential"]["source"], "managed-identity");
+    assert_eq!(status["credential"]["passed_over"], Value::Array(Vec::new()));
+    assert_eq!(status["identity"]["object_id"], world::SYSTEM_ASSIGNED.object_id);
+}
+
+#[tokio::test]
+async fn without_a_metadata_service_the_tool_is_asked_and_both_are_told() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    az(&tools, &azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com"));
+    let nowhere = "http://127.0.0.1:9";
+    let proxy =
+        Running::start(auto(&azure, &tools).args(["--set", &format!("credential.imds_endpoint={nowhere}")])).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    let status = status(&proxy).await;
+    assert_eq!(status["credential"]["source"], "azure-cli");
+    assert_eq!(status["credential"]["passed_over"][0]["credential"], "managed-identity");
+    assert!(status["credential"]["passed_over"][0]["reason"].as_str().unwrap().contains(nowhere), "{status}");
+    assert_eq!(status["identity"]["app_id"], world::SERVICE_PRINCIPAL.client_id);
+    let page = proxy.get("/").await.text().await.unwrap();
+    assert!(page.contains("auto: azure-cli"), "{page}");
+}
+
+/// Whatever listens there, it is not Azure's metadata service.
+#[tokio::test]
+async fn other_things_at_the_metadata_services_address_are_passed_over() {
+    for (name, route, action) in [
+        ("nothing that answers", Route::Metadata, Action::Hang),
+        ("Docker Desktop", Route::Metadata, Action::status(403)),
+        ("a forward proxy", Route::Metadata, Action::status(502)),
+        ("another cloud's", Route::Imds, Action::status(404)),
+        ("another cloud's that wants a session", Route::Imds, Action::status(401)),
+        ("one without this identity", Route::Imds, Action::status(400)),
+    ] {
+        let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+        az(&tools, &azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com"));
+        azure.control().fault(Fault::new(route, action));
+        let proxy = Running::start(&mut auto(&azure, &tools)).await;
+        assert_eq!(proxy.get("/v1/models").await.status(), 200, "{name}");
+        assert_eq!(status(&proxy).await["credential"]["source"], "azure-cli", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_service_that_is_ill_is_waited_for() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    az(&tools, &azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com"));
+    azure.control().fault(Fault::new(Route::Imds, Action::status(500)).times(1));
+    let proxy = Running::start(&mut auto(&azure, &tools)).await;
+    let response = proxy.get("/v1/models").await;
+    assert_eq!(response.status(), 503);
+    assert!(response.text().await.unwrap().contains("answered 500"));
+    within(azure.control().until(|state| state.count(Route::Imds) == 2)).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    assert_eq!(status(&proxy).await["credential"]["source"], "managed-identity");
+}
+
+#[tokio::test]
+async fn a_secret_that_was_given_is_used_or_said_to_be_wrong() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    let given = [
+        format!("credential.tenant_id={}", world::TENANT_ID),
+        format!("credential.client_id={}", world::SERVICE_PRINCIPAL.client_id),
+    ];
+    let mut right = auto(&azure, &tools);
+    let mut wrong = auto(&azure, &tools);
+    for setting in &given {
+        right.args(["--set", setting]);
+        wrong.args(["--set", setting]);
+    }
+    let right = Running::start(right.env("AZURE_CLIENT_SECRET", world::CLIENT_SECRET)).await;
+    assert_eq!(right.get("/v1/models").await.status(), 200);
+    assert_eq!(status(&right).await["credential"]["source"], "client-secret");
+
+    let wrong = Running::start(wrong.env("AZURE_CLIENT_SECRET", "not-the-secret")).await;
+    let response = wrong.get("/v1/models").await;
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    assert!(text.contains("AADSTS7000215") && text.contains("az ad app credential reset"), "{text}");
+    assert_eq!(azure.control().count(Route::Imds), 0, "nobody else is asked to speak for it");
+}
+
+#[tokio::test]
+async fn nothing_at_all_names_everything_that_was_tried() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    let proxy =
+        Running::start(auto(&azure, &tools).args(["--set", "credential.imds_endpoint=http://127.0.0.1:9"])).await;
+    let response = proxy.get("/v1/models").await;
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    for words in
+        ["managed-identity: no answer", "azure-cli: az not found", "azure-developer-cli: azd not found", "az login"]
+    {
+        assert!(text.contains(words), "{words} is not in: {text}");
+    }
+    let status = status(&proxy).await;
+    assert_eq!(status["credential"]["source"], Value::Null);
+    assert_eq!(status["tokens"][0]["state"], "unavailable");
+}
+
+#[tokio::test]
+async fn a_credential_that_was_chosen_and_then_lost_is_looked_for_again() {
+    let (azure, clock) = crate::support::azure(true).await;
+    let mut settings = demo_settings(&azure);
+    settings.push("credential.kind=auto".to_owned());
+    settings.push(format!("credential.federated_token_file={}", "/nonexistent"));
+    // Only links that no test machine has a say in: a token file that is not there comes first, and is waited for.
+    settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
+    settings.push(format!("credential.client_id={}", world::USER_ASSIGNED.client_id));
+    let proxy = crate::support::proxy(&settings, &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    assert!(text.contains("/nonexistent") && text.contains("azure.workload.identity/use"), "{text}");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(azure.control().count(Route::Imds), 0);
+}

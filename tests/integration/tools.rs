@@ -1,0 +1,142 @@
+//! `az` and `azd`: run once a renewal, with nothing to read, and whatever they say reaches whoever asked.
+
+use std::path::Path;
+
+use aoai_auth_proxy::emulator::{Emulator, world};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{Running, emulator, executable, serve};
+use crate::support::within;
+
+/// A home with a `bin`, where `name` does what the script says and counts how often it was run.
+fn tool(name: &str, script: &str) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(home.path().join(".azure")).unwrap();
+    let script = format!("#!/bin/sh\necho run >> {}/runs\n{script}\n", home.path().display());
+    executable(&home.path().join(name), &script);
+    home
+}
+
+fn runs(home: &Path) -> usize {
+    std::fs::read_to_string(home.join("runs")).map_or(0, |runs| runs.lines().count())
+}
+
+async fn start(azure: &Emulator, home: &TempDir, kind: &str, settings: &[&str]) -> Running {
+    let mut command = serve(azure);
+    command.args(["--set", &format!("credential.kind={kind}")]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    let path = format!("{}:/usr/bin:/bin", home.path().display());
+    Running::start(command.env("PATH", path).env("HOME", home.path())).await
+}
+
+fn token(azure: &Emulator) -> String {
+    azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com")
+}
+
+fn az_prints(token: &str) -> String {
+    format!(r#"echo '{{"accessToken":"{token}","expires_on":4102444800,"tokenType":"Bearer"}}'"#)
+}
+
+#[tokio::test]
+async fn az_is_run_once_for_any_number_of_requests() {
+    let azure = emulator().await;
+    // What reads from its standard input gets nothing, at once.
+    let home = tool("az", &format!("cat; {}", az_prints(&token(&azure))));
+    let proxy = start(&azure, &home, "azure-cli", &["credential.tenant_id=the-tenant"]).await;
+    for _ in 0..10 {
+        assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    }
+    assert_eq!(runs(home.path()), 1);
+}
+
+#[tokio::test]
+async fn az_is_told_scope_and_tenant() {
+    let azure = emulator().await;
+    let home = tool("az", &format!("echo \"$@\" > \"$HOME/arguments\"; {}", az_prints(&token(&azure))));
+    let proxy = start(&azure, &home, "azure-cli", &["credential.tenant_id=the-tenant"]).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    let arguments = std::fs::read_to_string(home.path().join("arguments")).unwrap();
+    for words in
+        ["account get-access-token", "--scope https://cognitiveservices.azure.com/.default", "--tenant the-tenant"]
+    {
+        assert!(arguments.contains(words), "{arguments}");
+    }
+}
+
+#[tokio::test]
+async fn azd_gives_tokens_too() {
+    let azure = emulator().await;
+    let printed = format!(r#"echo '{{"token":"{}","expiresOn":"2100-01-01T00:00:00Z"}}'"#, token(&azure));
+    let home = tool("azd", &printed);
+    let proxy = start(&azure, &home, "azure-developer-cli", &[]).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+}
+
+#[tokio::test]
+async fn whoever_is_not_signed_in_is_told_what_to_type_and_is_served_once_it_was_typed() {
+    let azure = emulator().await;
+    let script = format!(
+        "if [ -e \"$HOME/.azure/azureProfile.json\" ]; then {}; else echo \"ERROR: Please run 'az login' to setup account.\" \
+         >&2; exit 1; fi",
+        az_prints(&token(&azure))
+    );
+    let home = tool("az", &script);
+    let proxy = start(&azure, &home, "azure-cli", &["credential.tenant_id=the-tenant"]).await;
+    for path in ["/v1/models", "/readyz"] {
+        let response = proxy.get(path).await;
+        assert_eq!(response.status(), 503);
+        let text = response.text().await.unwrap();
+        assert!(text.contains("Please run 'az login'") && text.contains("`az login --tenant the-tenant`"), "{text}");
+    }
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/v1/models").await.status(), 503);
+    }
+    assert_eq!(runs(home.path()), 1, "nothing has changed since");
+    std::fs::write(home.path().join(".azure/azureProfile.json"), "{}").unwrap();
+    assert_eq!(proxy.get("/v1/models").await.status(), 200, "at once, without a restart");
+    assert_eq!(runs(home.path()), 2);
+    let (_, log) = proxy.stop().await;
+    assert_eq!(log.matches("az login --tenant").count(), 1, "told once: {log}");
+}
+
+#[tokio::test]
+async fn what_a_tool_says_reaches_whoever_asked() {
+    let azure = emulator().await;
+    let secret = token(&azure);
+    for (script, words) in [
+        ("echo 'ERROR: AADSTS70043: The refresh token has expired' >&2; exit 1", "AADSTS70043"),
+        ("echo 'ERROR: AADSTS70043: The refresh token has expired' >&2; exit 1", "`az login`"),
+        ("echo 'ERROR: AADSTS50076: you must use multi-factor' >&2; exit 1", "`az login --scope https://cognitive"),
+        ("exit 127", "az not found on PATH"),
+        ("echo 'Traceback: something broke' >&2; exit 3", "something broke"),
+        ("echo '{\"accessToken\":\"SECRET\",\"tokenType\":\"Bearer\"}'", "az upgrade"),
+        ("echo 'SECRET'", "no token"),
+        ("echo '{\"accessToken\":7,\"expires_on\":\"SECRET\"}'", "no token"),
+        ("echo 'debug: SECRET' >&2; exit 1", "(token)"),
+        ("exit 0", "no token"),
+    ] {
+        let home = tool("az", &script.replace("SECRET", &secret));
+        let proxy = start(&azure, &home, "azure-cli", &[]).await;
+        let response = proxy.get("/v1/models").await;
+        assert_eq!(response.status(), 503, "{script}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains(words), "{script}: {words} is not in: {text}");
+        let (_, log) = proxy.stop().await;
+        assert!(!text.contains(&secret) && !log.contains(&secret), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_expected_when_the_tool_said_that_it_ends() {
+    let azure = emulator().await;
+    let home = tool("az", &az_prints(&token(&azure)));
+    let proxy = start(&azure, &home, "azure-cli", &[]).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    let status: Value = within(proxy.get("/status").await.json()).await.unwrap();
+    assert_eq!(status["tokens"][0]["expires_at"], "2100-01-01T00:00:00Z");
+    assert_eq!(status["tokens"][0]["renewals"], 1);
+    assert_eq!(status["tokens"][1]["state"], "pending", "nobody has asked for the management plane's");
+}
