@@ -31,11 +31,13 @@ pub(super) fn remedy(source: &CredentialSource, scope: &Scope, cause: &Cause) ->
 }
 
 /// Nothing else can help.
+#[expect(clippy::unnecessary_wraps, reason = "as the arms want it")]
 fn only(advice: impl Into<String>) -> Option<Remedy> {
     Some(Remedy { advice: advice.into(), only: true })
 }
 
 /// It may also pass by itself.
+#[expect(clippy::unnecessary_wraps, reason = "as the arms want it")]
 fn also(advice: impl Into<String>) -> Option<Remedy> {
     Some(Remedy { advice: advice.into(), only: false })
 }
