@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::fault::{Action, Fault, Faults};
 use super::journal::{Journal, Recorded, State};
+use super::limits::Limits;
 use super::lock::Lock;
 use super::route::Route;
 use super::tokens::Tokens;
@@ -18,10 +19,12 @@ use super::tokens::Tokens;
 pub struct Control {
     pub(super) tokens: Tokens,
     pub(super) journal: Journal,
+    pub(super) limits: Limits,
     faults: Faults,
     releases: watch::Sender<u64>,
     role: AtomicBool,
     management_role: AtomicBool,
+    secret_expired: AtomicBool,
     evil_next_link: Lock<Option<String>>,
 }
 
@@ -30,10 +33,12 @@ impl Control {
         Self {
             tokens,
             journal: Journal::default(),
+            limits: Limits::default(),
             faults: Faults::default(),
             releases: watch::Sender::new(0),
             role: AtomicBool::new(true),
             management_role: AtomicBool::new(true),
+            secret_expired: AtomicBool::new(false),
             evil_next_link: Lock::default(),
         }
     }
@@ -76,6 +81,17 @@ impl Control {
     /// Gives the principals their role on the subscription, or takes it away.
     pub fn set_management_role(&self, present: bool) {
         self.management_role.store(present, Ordering::Relaxed);
+    }
+
+    /// Lets the application's client secret expire, or makes it good again.
+    pub fn expire_client_secret(&self, expired: bool) {
+        self.secret_expired.store(expired, Ordering::Relaxed);
+    }
+
+    /// The most token requests that IMDS had under way at once.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.limits.peak()
     }
 
     /// How long tokens live that are issued from now on; Entra's token endpoint never gives more than 3599 seconds.
@@ -127,6 +143,10 @@ impl Control {
 
     pub(super) fn has_role(&self) -> bool {
         self.role.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_secret_expired(&self) -> bool {
+        self.secret_expired.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_management_role(&self) -> bool {

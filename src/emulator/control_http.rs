@@ -8,6 +8,7 @@
 //! | `POST /revoke` | `{"flush": false}` | [`Control::revoke_tokens`] |
 //! | `POST /role` | `{"data_plane": false, "management": true}`, either may be left out | [`Control::set_role`], [`Control::set_management_role`] |
 //! | `POST /tokens` | `{"lifetime": 60, "metadata_cache": false}`, either may be left out | [`Control::set_token_lifetime`] in seconds, [`Control::set_metadata_cache`] |
+//! | `POST /secret` | `{"expired": true}` | [`Control::expire_client_secret`] |
 //! | `POST /next-link` | `{"evil": "https://evil.example"}`, or `null` | [`Control::set_evil_next_link`] |
 //! | `GET /requests` | | the requests that came, oldest first; `authorization` is masked |
 //! | `DELETE /requests` | | [`Control::clear_requests`] |
@@ -53,6 +54,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/revoke", post(revoke))
         .route("/role", post(role))
         .route("/tokens", post(tokens))
+        .route("/secret", post(secret))
         .route("/next-link", post(next_link))
         .route("/requests", get(requests).delete(clear_requests))
         .route("/state", get(state))
@@ -75,6 +77,13 @@ struct Revoke {
 struct Role {
     data_plane: Option<bool>,
     management: Option<bool>,
+}
+
+/// The body of `POST /secret`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Secret {
+    expired: bool,
 }
 
 /// The body of `POST /tokens`.
@@ -140,6 +149,12 @@ async fn role(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
     if let Some(present) = role.management {
         control.set_management_role(present);
     }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn secret(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
+    let Secret { expired } = read(&body)?;
+    control.expire_client_secret(expired);
     Ok(StatusCode::NO_CONTENT)
 }
 

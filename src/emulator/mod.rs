@@ -7,7 +7,7 @@
 //! | server | scheme | what it answers |
 //! | --- | --- | --- |
 //! | [`openai`](Emulator::openai) | https, HTTP/2 and HTTP/1.1 | `/openai/v1/…`: chat completions, responses, embeddings, files, models |
-//! | [`entra`](Emulator::entra) | https | `/{tenant}/oauth2/v2.0/token`, with client secret or client assertion |
+//! | [`entra`](Emulator::entra) | https | `/{tenant}/oauth2/v2.0/token`, with client secret, certificate or federated token |
 //! | [`management`](Emulator::management) | https | ARM: models of a region, accounts, deployments |
 //! | [`imds`](Emulator::imds) | http | `/metadata/identity/oauth2/token`, `/metadata/versions` |
 //! | [`app_service`](Emulator::app_service) | http | `/msi/token` |
@@ -22,6 +22,7 @@
 
 mod app_service;
 mod catalogue;
+mod client_certificate;
 mod control;
 pub mod control_http;
 mod disturbed;
@@ -32,6 +33,7 @@ mod federation;
 mod gate;
 mod identity_query;
 mod journal;
+mod limits;
 mod listen;
 mod lock;
 mod management;
@@ -59,6 +61,7 @@ use uuid::Uuid;
 
 use crate::clock::{SharedClock, SystemClock};
 use app_service::AppService;
+use client_certificate::ClientCertificate;
 use gate::{Gate, gate};
 use listen::Listener;
 use route::Server;
@@ -218,6 +221,13 @@ impl Emulator {
     #[must_use]
     pub fn federated_token(&self) -> String {
         self.control.tokens.federated(world::FEDERATED_SUBJECT)
+    }
+
+    /// The private key and the certificate of [`world::SERVICE_PRINCIPAL`], as PEM. Made when it is first asked for, which
+    /// takes a moment and blocks.
+    #[must_use]
+    pub fn client_certificate_pem(&self) -> &'static str {
+        ClientCertificate::shared().pem()
     }
 
     /// An access token for `resource` (such as `https://cognitiveservices.azure.com`), issued without being asked over

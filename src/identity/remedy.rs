@@ -143,6 +143,7 @@ fn entra(source: &CredentialSource, scope: &Scope, words: &str) -> Option<Remedy
             "the identity's federated credential must name exactly this issuer, subject and audience: `az identity \
              federated-credential list --identity-name NAME --resource-group GROUP`; a new one takes a few minutes",
         ),
+        700_023 => only("are azure.cloud and credential.authority_host the ones of this tenant?"),
         700_024 => also("is this machine's clock right, and is the token file being refreshed?"),
         50_027 => also("is credential.federated_token_file (AZURE_FEDERATED_TOKEN_FILE) the platform's token?"),
         500_011 | 500_014 | 1_002_012 => {

@@ -27,6 +27,12 @@ async fn a_thousand_callers_at_a_cold_start_cause_one_token_request() {
     let answers = join_all((0..1000).map(|_| world.get("/v1/models"))).await;
     assert!(answers.iter().all(|answer| answer.status() == 200));
     assert_eq!(world.azure.control().count(Route::Imds), 1);
+    let everything = join_all((0..200).map(|_| async {
+        world.azure.control().revoke_tokens(true);
+        let _ = tokio::join!(world.get("/v1/models"), world.get("/management/models"));
+    }));
+    everything.await;
+    assert!(world.azure.control().most_at_once() <= 2, "one for each plane");
 }
 
 fn ill(name: &str) -> Action {

@@ -124,6 +124,49 @@ async fn a_client_secret_gives_a_token_and_a_wrong_one_entras_own_words() {
 }
 
 #[tokio::test]
+async fn a_secret_that_expired_is_said_to_have_and_heals_once_it_is_new() {
+    let (azure, clock) = azure(true).await;
+    azure.control().expire_client_secret(true);
+    let mut settings = demo_settings(&azure);
+    settings.push("credential.kind=client-secret".to_owned());
+    settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
+    settings.push(format!("credential.client_id={}", world::SERVICE_PRINCIPAL.client_id));
+    settings.push(format!("credential.client_secret={}", world::CLIENT_SECRET));
+    let proxy = proxy(&settings, &clock).await;
+    let url = format!("http://{}/v1/models", proxy.address);
+    let text = within(client().get(&url).send()).await.unwrap().text().await.unwrap();
+    assert!(text.contains("AADSTS7000222") && text.contains("az ad app credential reset --id"), "{text}");
+    azure.control().expire_client_secret(false);
+    clock.advance(Duration::from_secs(73));
+    assert_eq!(within(client().get(&url).send()).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_certificate_signs_for_its_application_and_may_be_replaced_by_the_right_one() {
+    let (azure, clock) = azure(true).await;
+    let other = include_str!("../fixtures/certificates/combined.pem");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for send_chain in [false, true] {
+        std::fs::write(file.path(), other).unwrap();
+        let mut settings = demo_settings(&azure);
+        settings.push("credential.kind=client-certificate".to_owned());
+        settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
+        settings.push(format!("credential.client_id={}", world::SERVICE_PRINCIPAL.client_id));
+        settings.push(format!("credential.client_certificate_path={}", file.path().display()));
+        settings.push(format!("credential.send_certificate_chain={send_chain}"));
+        let proxy = proxy(&settings, &clock).await;
+        let url = format!("http://{}/v1/models", proxy.address);
+        let response = within(client().get(&url).send()).await.unwrap();
+        assert_eq!(response.status(), 503);
+        let text = response.text().await.unwrap();
+        assert!(text.contains("AADSTS700027") && text.contains("--cert @"), "{text}");
+
+        std::fs::write(file.path(), azure.client_certificate_pem()).unwrap();
+        assert_eq!(within(client().get(&url).send()).await.unwrap().status(), 200, "at once");
+    }
+}
+
+#[tokio::test]
 async fn a_workload_identity_reads_its_file_at_every_renewal() {
     let (azure, clock) = azure(true).await;
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -139,7 +182,8 @@ async fn a_workload_identity_reads_its_file_at_every_renewal() {
     assert_eq!(response.status(), 503);
     assert!(response.text().await.unwrap().contains("AADSTS"));
 
-    std::fs::write(file.path(), azure.federated_token()).unwrap();
+    // As people write files: with a line break at the end.
+    std::fs::write(file.path(), format!("{}\n", azure.federated_token())).unwrap();
     clock.advance(Duration::from_secs(60));
     assert_eq!(within(client().get(&url).send()).await.unwrap().status(), 200);
 }

@@ -16,6 +16,7 @@ use http::header::CACHE_CONTROL;
 use serde_json::{Value, json};
 
 use self::refusal::Refusal;
+use super::client_certificate;
 use super::control::Control;
 use super::gate::{Gate, gate};
 use super::route::Server;
@@ -85,7 +86,7 @@ impl Entra {
         }
         let client_id = required(form, "client_id")?;
         let resource = resource(required(form, "scope")?)?;
-        let principal = self.authenticate(client_id, form)?;
+        let principal = self.authenticate(client_id, tenant, form)?;
         let issued = self.control.tokens.entra(&principal, resource);
         let expires_in = issued.expires_in(self.control.tokens.now());
         Ok(json!({
@@ -96,7 +97,12 @@ impl Entra {
         }))
     }
 
-    fn authenticate(&self, client_id: &str, form: &HashMap<String, String>) -> Result<Principal, Refusal> {
+    fn authenticate(
+        &self,
+        client_id: &str,
+        tenant: &str,
+        form: &HashMap<String, String>,
+    ) -> Result<Principal, Refusal> {
         let known = [SERVICE_PRINCIPAL, USER_ASSIGNED];
         let principal = known.into_iter().find(|principal| principal.client_id.eq_ignore_ascii_case(client_id));
         let principal = principal.ok_or_else(|| Refusal::UnknownClient(client_id.to_owned()))?;
@@ -104,16 +110,28 @@ impl Entra {
             if form.get("client_assertion_type").is_none_or(|kind| kind != JWT_BEARER) {
                 return Err(Refusal::AssertionType);
             }
+            if client_certificate::is_meant(assertion) {
+                return self.judge_certificate(principal, tenant, assertion);
+            }
             self.control.tokens.judge_federated(assertion)?;
             // The application has no federated credential.
             return if principal == USER_ASSIGNED { Ok(principal) } else { Err(Refusal::NoFederatedCredential) };
         }
         let secret = form.get("client_secret").ok_or(Refusal::NoCredential)?;
-        if principal == SERVICE_PRINCIPAL && secret == CLIENT_SECRET {
-            Ok(principal)
-        } else {
+        if principal != SERVICE_PRINCIPAL || secret != CLIENT_SECRET {
             Err(Refusal::WrongSecret(principal.client_id))
+        } else if self.control.is_secret_expired() {
+            Err(Refusal::ExpiredSecret(principal.client_id))
+        } else {
+            Ok(principal)
         }
+    }
+
+    /// Only the application has a certificate.
+    fn judge_certificate(&self, principal: Principal, tenant: &str, assertion: &str) -> Result<Principal, Refusal> {
+        let audience = format!("{}/{tenant}/oauth2/v2.0/token", self.origin);
+        client_certificate::judge(self.control.tokens.now(), &audience, assertion)?;
+        if principal == SERVICE_PRINCIPAL { Ok(principal) } else { Err(Refusal::AssertionOfAnother) }
     }
 }
 

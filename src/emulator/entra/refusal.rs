@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::emulator::client_certificate::CertificateFlaw;
 use crate::emulator::federation::FederatedFlaw;
 use crate::emulator::world::{SERVICE_PRINCIPAL, TENANT_ID};
 
@@ -27,12 +28,24 @@ pub(super) enum Refusal {
     NoCredential,
     /// The secret is not the application's.
     WrongSecret(&'static str),
+    /// The secret was the application's.
+    ExpiredSecret(&'static str),
+    /// The assertion is good, and another application's.
+    AssertionOfAnother,
+    /// The assertion was not signed with the application's certificate.
+    Certificate(CertificateFlaw),
     /// The assertion is of an unknown kind.
     AssertionType,
     /// The application trusts no federated tokens at all.
     NoFederatedCredential,
     /// The assertion does not match the federated credential.
     Federated(FederatedFlaw),
+}
+
+impl From<CertificateFlaw> for Refusal {
+    fn from(flaw: CertificateFlaw) -> Self {
+        Self::Certificate(flaw)
+    }
 }
 
 impl From<FederatedFlaw> for Refusal {
@@ -77,6 +90,9 @@ impl Refusal {
             Self::UnknownResource(_) => "invalid_resource",
             Self::NoCredential
             | Self::WrongSecret(_)
+            | Self::ExpiredSecret(_)
+            | Self::AssertionOfAnother
+            | Self::Certificate(_)
             | Self::AssertionType
             | Self::NoFederatedCredential
             | Self::Federated(_) => "invalid_client",
@@ -93,6 +109,11 @@ impl Refusal {
             Self::UnknownResource(_) => 500_011,
             Self::NoCredential => 7_000_216,
             Self::WrongSecret(_) => 7_000_215,
+            Self::ExpiredSecret(_) => 7_000_222,
+            Self::Certificate(CertificateFlaw::Unregistered(_) | CertificateFlaw::Signature) => 700_027,
+            Self::Certificate(CertificateFlaw::Audience) => 700_023,
+            Self::Certificate(CertificateFlaw::Expired) => 700_024,
+            Self::AssertionOfAnother | Self::Certificate(CertificateFlaw::Malformed) => 50_027,
             Self::AssertionType => 7_000_218,
             Self::NoFederatedCredential => 70_021,
             Self::Federated(FederatedFlaw::Malformed) => 50_027,
@@ -149,13 +170,34 @@ impl Refusal {
                  '{}' has no federated identity credential.",
                 SERVICE_PRINCIPAL.client_id
             ),
-            Self::Federated(FederatedFlaw::Malformed) => {
+            Self::ExpiredSecret(client) => format!(
+                "The provided client secret keys for app '{client}' are expired. Visit the Azure portal to create new keys \
+                 for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: \
+                 https://aka.ms/certCreds."
+            ),
+            Self::Certificate(CertificateFlaw::Unregistered(name)) => format!(
+                "The certificate with identifier used to sign the client assertion is not registered on application. \
+                 [Reason - The key was not found., Thumbprint of key used by client: '{name}']"
+            ),
+            Self::Certificate(CertificateFlaw::Signature) => {
+                "Client assertion contains an invalid signature. [Reason - The key was found, but use of the key to verify \
+                 the signature failed.]"
+                    .to_owned()
+            }
+            Self::Certificate(CertificateFlaw::Audience) => {
+                "Client assertion audience claim does not match Realm issuer. Review the documentation at \
+                 https://learn.microsoft.com/entra/identity-platform/certificate-credentials ."
+                    .to_owned()
+            }
+            Self::AssertionOfAnother
+            | Self::Certificate(CertificateFlaw::Malformed)
+            | Self::Federated(FederatedFlaw::Malformed) => {
                 "JWT token is invalid or malformed, or its signature cannot be verified.".to_owned()
             }
             Self::Federated(FederatedFlaw::Issuer(issuer)) => no_match("issuer", issuer),
             Self::Federated(FederatedFlaw::Subject(subject)) => no_match("subject", subject),
             Self::Federated(FederatedFlaw::Audience(audience)) => no_match("audience", audience),
-            Self::Federated(FederatedFlaw::Expired) => {
+            Self::Certificate(CertificateFlaw::Expired) | Self::Federated(FederatedFlaw::Expired) => {
                 "Client assertion is not within its valid time range. Review the documentation at \
                  https://learn.microsoft.com/entra/identity-platform/certificate-credentials ."
                     .to_owned()
