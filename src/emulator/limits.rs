@@ -87,7 +87,7 @@ mod tests {
         };
         assert!((0..20).all(|n| ask(Duration::from_millis(n * 10))));
         assert!(!ask(Duration::from_millis(999)));
-        assert!(ask(Duration::from_millis(1000)), "the first one is a second ago");
-        assert!(!ask(Duration::from_millis(1000)));
+        assert!(ask(SECOND), "the first one is a second ago");
+        assert!(!ask(SECOND));
     }
 }

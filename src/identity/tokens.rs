@@ -1,7 +1,7 @@
 //! The token store: one token a scope, shared by everyone, renewed in the background.
 //!
 //! While a usable token is held, a request costs one atomic load and waits for nothing. One task a scope does all the
-//! fetching ([`renewal`](super::renewal)), so any crowd of waiters causes one fetch and shares its outcome.
+//! fetching (`renewal.rs`), so any crowd of waiters causes one fetch and shares its outcome.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

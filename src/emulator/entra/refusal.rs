@@ -112,15 +112,15 @@ impl Refusal {
             Self::ExpiredSecret(_) => 7_000_222,
             Self::Certificate(CertificateFlaw::Unregistered(_) | CertificateFlaw::Signature) => 700_027,
             Self::Certificate(CertificateFlaw::Audience) => 700_023,
-            Self::Certificate(CertificateFlaw::Expired) => 700_024,
-            Self::AssertionOfAnother | Self::Certificate(CertificateFlaw::Malformed) => 50_027,
             Self::AssertionType => 7_000_218,
             Self::NoFederatedCredential => 70_021,
-            Self::Federated(FederatedFlaw::Malformed) => 50_027,
+            Self::AssertionOfAnother
+            | Self::Certificate(CertificateFlaw::Malformed)
+            | Self::Federated(FederatedFlaw::Malformed) => 50_027,
             Self::Federated(FederatedFlaw::Issuer(_)) => 700_211,
             Self::Federated(FederatedFlaw::Subject(_)) => 700_213,
             Self::Federated(FederatedFlaw::Audience(_)) => 700_212,
-            Self::Federated(FederatedFlaw::Expired) => 700_024,
+            Self::Certificate(CertificateFlaw::Expired) | Self::Federated(FederatedFlaw::Expired) => 700_024,
         }
     }
 
