@@ -33,6 +33,7 @@ use crate::lifecycle::Lifecycle;
 use crate::management::{self, Models};
 use crate::status::{self, Readiness};
 use crate::telemetry::exchange::{Exchange, Explained, Route};
+use crate::telemetry::refusals::Refusals;
 
 /// The longest id of a request that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -79,9 +80,11 @@ impl App {
         let management = Arc::new(TokenSlot::new(scope, credentials.source(), clock.clone()));
         let upstream = Upstream::new(config, tls.clone(), clock.clone())?;
         let models = Models::new(config, tls.clone(), management.clone())?;
+        let refusals = Arc::new(Refusals::new(clock.clone()));
         let readiness = Readiness {
             tokens: data.clone(),
             management,
+            refusals: refusals.clone(),
             lifecycle,
             began: clock.now(),
             clock,
@@ -89,7 +92,7 @@ impl App {
             credential: credential::name(&config.credential.source),
         };
         Ok(Self(Arc::new(Inner {
-            forwarder: Forwarder::new(upstream, data.clone(), &config.upstream),
+            forwarder: Forwarder::new(upstream, data.clone(), &config.upstream, refusals),
             prefix: config.upstream.endpoint.prefix().to_owned(),
             own: own_routes(models, readiness),
             data,

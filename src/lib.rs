@@ -33,7 +33,7 @@
 //! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
 //! | [`status`] | `/healthz`, `/readyz`, `/status` and the page |
 //! | [`identity`] | credentials, and the store that shares their tokens |
-//! | [`telemetry`] | log lines |
+//! | [`telemetry`] | log lines, and the refusals that can be explained |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
 //! | [`tls`], [`error`], [`clock`], [`lifecycle`] | whom we trust; how failures are answered; what time it is; whether the end has begun |
 //! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |

@@ -24,9 +24,10 @@ use hyper::body::Incoming;
 use crate::config;
 use crate::error::ProxyError;
 use crate::identity::tokens::{Token, TokenSlot};
+use crate::telemetry::refusals::Refusals;
 
 use body::ResponseBody;
-use refusal::Refusals;
+use refusal::Explainer;
 use upgrade::Switching;
 use upload::Upload;
 use upstream::Upstream;
@@ -36,7 +37,7 @@ use upstream::Upstream;
 pub struct Forwarder {
     upstream: Upstream,
     tokens: Arc<TokenSlot>,
-    refusals: Refusals,
+    explainer: Explainer,
 }
 
 /// A request that is fit to be sent, and all that sending it again needs.
@@ -51,10 +52,10 @@ struct Ready {
 }
 
 impl Forwarder {
-    /// A forwarder to `upstream` with the tokens of one scope.
+    /// A forwarder to `upstream` with the tokens of one scope, which records what it can explain in `refusals`.
     #[must_use]
-    pub fn new(upstream: Upstream, tokens: Arc<TokenSlot>, config: &config::Upstream) -> Self {
-        Self { upstream, tokens, refusals: Refusals::new(config) }
+    pub fn new(upstream: Upstream, tokens: Arc<TokenSlot>, config: &config::Upstream, refusals: Arc<Refusals>) -> Self {
+        Self { upstream, tokens, explainer: Explainer::new(config, refusals) }
     }
 
     /// Sends `request` to `target` on the resource; `id` names it there unless the caller did.
@@ -73,7 +74,7 @@ impl Forwarder {
         let Some(token) = ready.token.clone() else { return Ok(response) };
         if response.status() != StatusCode::UNAUTHORIZED {
             token.accept();
-        } else if self.refusals.says_stale(&mut response).await
+        } else if self.explainer.says_stale(&mut response).await
             && let Some(fresh) = self.tokens.instead_of(&token).await
             && ready.upload.rewind()
         {
@@ -83,7 +84,7 @@ impl Forwarder {
                 fresh.accept();
             }
         }
-        self.refusals.explain(&mut response, &ready).await;
+        self.explainer.explain(&mut response, &ready).await;
         Ok(response)
     }
 

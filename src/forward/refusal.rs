@@ -3,6 +3,7 @@
 //! Only small refusals in JSON are looked at, and they alone: everything else passes as it comes.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -15,21 +16,24 @@ use super::body::ResponseBody;
 use crate::config::{self, Endpoint, Scope};
 use crate::explain::{self, Cause, Facts, Words};
 use crate::telemetry::exchange::Explained;
+use crate::telemetry::refusals::Refusals;
 
 /// Content that is longer is no refusal that we know.
 const LONGEST: usize = 64 * 1024;
 
 /// What is known about the resource's refusals before any has come.
 #[derive(Debug)]
-pub(super) struct Refusals {
-    explain: bool,
+pub(super) struct Explainer {
+    is_asked: bool,
     endpoint: Endpoint,
     scope: Scope,
+    refusals: Arc<Refusals>,
 }
 
-impl Refusals {
-    pub(super) fn new(config: &config::Upstream) -> Self {
-        Self { explain: config.explain_errors, endpoint: config.endpoint.clone(), scope: config.scope.clone() }
+impl Explainer {
+    pub(super) fn new(config: &config::Upstream, refusals: Arc<Refusals>) -> Self {
+        let (endpoint, scope) = (config.endpoint.clone(), config.scope.clone());
+        Self { is_asked: config.explain_errors, endpoint, scope, refusals }
     }
 
     /// Whether a 401 says that the token is stale, or does not say what else is wrong.
@@ -54,9 +58,6 @@ impl Refusals {
         let words = Words::read(response.headers(), &content);
         let Some(cause) = Cause::of(response.status(), &words, &self.endpoint) else { return };
         response.extensions_mut().insert(Explained(cause.name()));
-        if !self.explain {
-            return;
-        }
         let deployment = (cause == Cause::DeploymentNotFound).then(|| deployment(request)).flatten();
         let facts = Facts {
             claims: request.token.as_ref().map(|token| &token.claims),
@@ -65,7 +66,10 @@ impl Refusals {
             deployment: deployment.as_deref(),
             words: &words,
         };
-        let Some(explained) = explain::insert(&content, &explain::hint(cause, &facts)) else { return };
+        let hint = explain::hint(cause, &facts);
+        let explained = self.is_asked.then(|| explain::insert(&content, &hint)).flatten();
+        self.refusals.record(cause.name(), hint);
+        let Some(explained) = explained else { return };
         let fields = response.headers_mut();
         fields.remove(CONTENT_ENCODING);
         if fields.contains_key(CONTENT_LENGTH) {

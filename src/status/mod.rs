@@ -17,6 +17,7 @@ use crate::clock::SharedClock;
 use crate::error::ToMendIt;
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
+use crate::telemetry::refusals::Refusals;
 
 pub use page::page;
 pub use report::status;
@@ -28,6 +29,8 @@ pub struct Readiness {
     pub tokens: Arc<TokenSlot>,
     /// The tokens for the management plane.
     pub management: Arc<TokenSlot>,
+    /// What the resource refused.
+    pub refusals: Arc<Refusals>,
     /// When the process began to serve.
     pub began: SystemTime,
     /// Whether the end has begun.

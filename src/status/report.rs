@@ -13,6 +13,7 @@ use super::Readiness;
 use crate::identity::CredentialError;
 use crate::identity::claims::Claims;
 use crate::identity::tokens::{Failure, TokenSlot};
+use crate::telemetry::refusals::Refusal;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -22,6 +23,16 @@ struct Report {
     credential: Credential,
     identity: Option<Identity>,
     tokens: Vec<Token>,
+    refusals: Vec<Refused>,
+}
+
+/// What the resource refused and the proxy can explain.
+#[derive(Debug, Serialize)]
+struct Refused {
+    cause: &'static str,
+    count: u64,
+    last_at: String,
+    hint: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +112,7 @@ impl Report {
             credential: Credential::of(readiness),
             identity: readiness.tokens.held().map(|token| Identity::of(&token.claims)),
             tokens: vec![Token::of("data", &readiness.tokens), Token::of("management", &readiness.management)],
+            refusals: readiness.refusals.seen().into_iter().map(Refused::of).collect(),
         }
     }
 }
@@ -157,6 +169,12 @@ impl Token {
             failures_in_a_row: account.failures_in_a_row,
             last_failure: account.last_failure.as_deref().map(LastFailure::of),
         }
+    }
+}
+
+impl Refused {
+    fn of((cause, refusal): (&'static str, Refusal)) -> Self {
+        Self { cause, count: refusal.count, last_at: written(refusal.last_at), hint: refusal.hint }
     }
 }
 

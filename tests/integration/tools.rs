@@ -130,6 +130,22 @@ async fn what_a_tool_says_reaches_whoever_asked() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_told_in_the_log_once() {
+    let azure = emulator().await;
+    let home = tool("az", &az_prints(&token(&azure)));
+    let proxy = start(&azure, &home, "azure-cli", &[]).await;
+    azure.control().set_role(false);
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/v1/models").await.status(), 401);
+    }
+    let status: Value = within(proxy.get("/status").await.json()).await.unwrap();
+    assert_eq!((&status["refusals"][0]["cause"], &status["refusals"][0]["count"]), (&"role_missing".into(), &5.into()));
+    assert!(status["refusals"][0]["hint"].as_str().unwrap().contains("az role assignment create"));
+    let (_, log) = proxy.stop().await;
+    assert_eq!(log.matches("az role assignment create").count(), 1, "{log}");
+}
+
+#[tokio::test]
 async fn a_token_is_expected_when_the_tool_said_that_it_ends() {
     let azure = emulator().await;
     let home = tool("az", &az_prints(&token(&azure)));

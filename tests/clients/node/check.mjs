@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
-import OpenAI, { NotFoundError, RateLimitError, toFile } from "openai";
+import OpenAI, { AuthenticationError, NotFoundError, RateLimitError, toFile } from "openai";
 
 const { version } = JSON.parse(readFileSync(new URL("node_modules/openai/package.json", import.meta.url)));
 const client = new OpenAI();
@@ -122,6 +122,25 @@ const withControl = {
       client.chat.completions.create({ model: "no-such-deployment", messages }),
       (error) => error instanceof NotFoundError && error.code === "DeploymentNotFound",
     );
+  },
+
+  async missingRoleIsExplained() {
+    await control("POST", "/role", { data_plane: false });
+    try {
+      await assert.rejects(
+        client.chat.completions.create({ model, messages }),
+        (error) => error instanceof AuthenticationError && error.error.hint.includes("az role assignment create"),
+      );
+    } finally {
+      await control("POST", "/role", { data_plane: true });
+    }
+  },
+
+  async staleTokenIsRenewedUnnoticed() {
+    const before = (await control("GET", "/state")).requests.imds;
+    await control("POST", "/revoke", { flush: true });
+    assert.ok((await client.chat.completions.create({ model, messages }, { maxRetries: 0 })).choices.length);
+    assert.equal((await control("GET", "/state")).requests.imds, before + 1);
   },
 
   async throttledThenAnsweredByTheSdksOwnRetry() {

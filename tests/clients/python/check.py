@@ -105,8 +105,30 @@ def missing_deployment_is_the_sdks_own_exception():
         client.chat.completions.create(model="no-such-deployment", messages=HELLO)
     except openai.NotFoundError as error:
         assert error.code == "DeploymentNotFound", error.code
+        assert "no-such-deployment" in error.body["hint"], error
         return
     raise AssertionError("no exception")
+
+
+def missing_role_is_explained():
+    control("POST", "/role", {"data_plane": False})
+    try:
+        client.chat.completions.create(model=MODEL, messages=HELLO)
+    except openai.AuthenticationError as error:
+        assert "az role assignment create" in error.body["hint"], error
+        assert "lacks the required data action" in error.message, error
+        return
+    finally:
+        control("POST", "/role", {"data_plane": True})
+    raise AssertionError("no exception")
+
+
+def stale_token_is_renewed_unnoticed():
+    before = control("GET", "/state")["requests"]["imds"]
+    control("POST", "/revoke", {"flush": True})
+    once = client.with_options(max_retries=0)
+    assert list(once.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+    assert control("GET", "/state")["requests"]["imds"] == before + 1
 
 
 def throttled_then_answered_by_the_sdks_own_retry():
@@ -138,6 +160,8 @@ CHECKS = [chat, chat_streamed, responses, responses_streamed, embeddings, file_u
 WITH_CONTROL = [
     first_token_while_the_resource_still_writes,
     missing_deployment_is_the_sdks_own_exception,
+    missing_role_is_explained,
+    stale_token_is_renewed_unnoticed,
     throttled_then_answered_by_the_sdks_own_retry,
     throttled_without_retry_is_the_sdks_own_exception,
 ]
