@@ -24,6 +24,7 @@ use azure_identity::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use url::Url;
 
 use super::certificate::ClientCertificate;
@@ -37,9 +38,9 @@ use crate::clock::SharedClock;
 use crate::config::{CredentialSource, IdentityName, ManagedIdentity, Place, Scope};
 
 /// How long a service on the network may take to give a token.
-const NETWORK_DEADLINE: Duration = Duration::from_secs(10);
+const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a command-line tool may take: `az` starts a Python interpreter, and its own requests follow.
-const TOOL_DEADLINE: Duration = Duration::from_secs(20);
+const TOOL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How `az` and `azd` are run.
 #[derive(Debug)]
@@ -128,22 +129,18 @@ impl TokenSource for AzureCredential {
             cause,
         };
         let credential = self.build().map_err(failed)?;
-        let token = credential.get_token(&[scope.as_str()], None).await.map_err(|error| failed(self.cause(&error)))?;
+        let given = timeout(self.patience(), credential.get_token(&[scope.as_str()], None)).await;
+        let given = given.map_err(|_| failed(Cause::Overdue(self.patience())))?;
+        let token = given.map_err(|error| failed(self.cause(&error)))?;
         Ok(AccessToken {
             secret: token.token.secret().to_owned().into(),
             expires_at: SystemTime::from(token.expires_on),
         })
     }
 
+    /// Later than what [`AzureCredential::patience`] allows, which comes with advice.
     fn deadline(&self) -> Duration {
-        match self.source {
-            CredentialSource::AzureCli { .. } | CredentialSource::AzureDeveloperCli { .. } => TOOL_DEADLINE,
-            CredentialSource::Auto(_)
-            | CredentialSource::ManagedIdentity(_)
-            | CredentialSource::WorkloadIdentity { .. }
-            | CredentialSource::ClientSecret { .. }
-            | CredentialSource::ClientCertificate { .. } => NETWORK_DEADLINE,
-        }
+        self.patience() + Duration::from_secs(1)
     }
 
     fn name(&self) -> &'static str {
@@ -178,6 +175,17 @@ fn touched(files: impl IntoIterator<Item = PathBuf>) -> Option<SystemTime> {
 }
 
 impl AzureCredential {
+    fn patience(&self) -> Duration {
+        match self.source {
+            CredentialSource::AzureCli { .. } | CredentialSource::AzureDeveloperCli { .. } => TOOL_PATIENCE,
+            CredentialSource::Auto(_)
+            | CredentialSource::ManagedIdentity(_)
+            | CredentialSource::WorkloadIdentity { .. }
+            | CredentialSource::ClientSecret { .. }
+            | CredentialSource::ClientCertificate { .. } => NETWORK_PATIENCE,
+        }
+    }
+
     fn build(&self) -> Result<Arc<dyn TokenCredential>, Cause> {
         let built: azure_core::Result<Arc<dyn TokenCredential>> = match &self.source {
             CredentialSource::ManagedIdentity(managed) => return self.managed_identity(managed),

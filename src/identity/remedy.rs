@@ -15,6 +15,9 @@ pub(super) fn remedy(source: &CredentialSource, scope: &Scope, cause: &Cause) ->
         (_, Cause::Unreachable { words, .. }) if words.contains("certificate") => also(
             "if a company's own authority signed that certificate, name the authority's certificate in upstream.ca_file",
         ),
+        (CredentialSource::ManagedIdentity(_), Cause::Overdue(_)) => {
+            also("is something between this machine and the metadata service (a firewall, a network policy)?")
+        }
         (CredentialSource::ManagedIdentity(managed), cause) => managed_identity(managed, cause),
         (CredentialSource::AzureCli { tenant_id, .. }, cause) => azure_cli(tenant_id.as_deref(), scope, cause),
         (CredentialSource::AzureDeveloperCli { tenant_id, .. }, cause) => developer_cli(tenant_id.as_deref(), cause),

@@ -248,6 +248,45 @@ fn a_place_whose_identity_is_not_supported_is_named() {
 }
 
 #[test]
+fn a_cloud_sets_its_hosts_together_and_each_can_be_set_alone() {
+    for (cloud, authority, scope, management) in [
+        (
+            "public",
+            "https://login.microsoftonline.com/",
+            "https://cognitiveservices.azure.com",
+            "https://management.azure.com",
+        ),
+        (
+            "usgovernment",
+            "https://login.microsoftonline.us/",
+            "https://cognitiveservices.azure.us",
+            "https://management.usgovcloudapi.net",
+        ),
+        (
+            "china",
+            "https://login.chinacloudapi.cn/",
+            "https://cognitiveservices.azure.cn",
+            "https://management.chinacloudapi.cn",
+        ),
+    ] {
+        let cloud = format!("azure.cloud={cloud}");
+        let config = load(&[], &[&cloud]).unwrap();
+        assert_eq!(config.credential.authority_host.as_str(), authority);
+        assert_eq!(config.upstream.scope.as_str(), format!("{scope}/.default"));
+        assert_eq!(config.management.scope.as_str(), format!("{management}/.default"));
+        assert_eq!(config.management.endpoint.as_str(), format!("{management}/"));
+
+        let other = load(&[("AZURE_AUTHORITY_HOST", "https://login.example")], &[&cloud]).unwrap();
+        assert_eq!(other.credential.authority_host.as_str(), "https://login.example/");
+        assert_eq!(other.management.endpoint, config.management.endpoint);
+        let other = load(&[], &[&cloud, "upstream.scope=https://x/.default"]).unwrap();
+        assert_eq!(other.upstream.scope.as_str(), "https://x/.default");
+        let other = load(&[], &[&cloud, "management.endpoint=https://arm.example"]).unwrap();
+        assert_eq!(other.management.endpoint.as_str(), "https://arm.example/");
+    }
+}
+
+#[test]
 fn an_identity_has_the_name_that_it_was_given() {
     let id = "/subscriptions/s/resourceGroups/g/providers/p/userAssignedIdentities/i";
     for (assignment, expected) in [
