@@ -91,8 +91,8 @@ pub(super) fn is_meant(assertion: &str) -> bool {
     decode_header(assertion).is_ok_and(|header| header.x5t.is_some() || header.x5t_s256.is_some())
 }
 
-/// Checks an assertion of the application for the token endpoint at `audience`.
-pub(super) fn judge(now: u64, audience: &str, assertion: &str) -> Result<(), CertificateFlaw> {
+/// Checks an assertion of the application for one of `audiences`.
+pub(super) fn judge(now: u64, audiences: &[&str], assertion: &str) -> Result<(), CertificateFlaw> {
     /// Entra wants five to ten minutes, and takes up to a day.
     const LONGEST: u64 = 24 * 60 * 60;
     let header = decode_header(assertion).map_err(|_| CertificateFlaw::Malformed)?;
@@ -113,7 +113,7 @@ pub(super) fn judge(now: u64, audience: &str, assertion: &str) -> Result<(), Cer
         .claims;
     if claims.iss != SERVICE_PRINCIPAL.client_id || claims.sub != claims.iss || claims.jti.is_empty() {
         Err(CertificateFlaw::Malformed)
-    } else if claims.aud != audience {
+    } else if !audiences.contains(&claims.aud.as_str()) {
         Err(CertificateFlaw::Audience)
     } else if claims.nbf > now || claims.exp <= now || claims.exp > now + LONGEST {
         Err(CertificateFlaw::Expired)
@@ -151,7 +151,7 @@ mod tests {
 
     fn judged(header: &Header, claims: &Value, now: u64) -> Result<(), CertificateFlaw> {
         let key = EncodingKey::from_rsa_pem(ClientCertificate::shared().pem().as_bytes()).unwrap();
-        judge(now, AUDIENCE, &encode(header, claims, &key).unwrap())
+        judge(now, &[AUDIENCE], &encode(header, claims, &key).unwrap())
     }
 
     #[test]
@@ -186,13 +186,13 @@ mod tests {
         let mut chain = header(Algorithm::PS256);
         chain.x5c = Some(vec!["other".to_owned()]);
         assert!(matches!(judged(&chain, &claims(), 100), Err(CertificateFlaw::Unregistered(_))));
-        assert_eq!(judge(100, AUDIENCE, "no.token.this"), Err(CertificateFlaw::Malformed));
+        assert_eq!(judge(100, &[AUDIENCE], "no.token.this"), Err(CertificateFlaw::Malformed));
 
         let key = EncodingKey::from_rsa_pem(ClientCertificate::shared().pem().as_bytes()).unwrap();
         let good = encode(&header(Algorithm::PS256), &claims(), &key).unwrap();
         let (signed, signature) = good.rsplit_once('.').unwrap();
         let bent = if signature.starts_with('A') { "B" } else { "A" };
         let forged = format!("{signed}.{bent}{}", &signature[1..]);
-        assert_eq!(judge(100, AUDIENCE, &forged), Err(CertificateFlaw::Signature));
+        assert_eq!(judge(100, &[AUDIENCE], &forged), Err(CertificateFlaw::Signature));
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::fault::{Action, Fault, Faults};
 use super::journal::{Journal, Recorded, State};
-use super::limits::Limits;
+use super::limits::{Limits, UnderWay};
 use super::lock::Lock;
 use super::route::Route;
 use super::tokens::Tokens;
@@ -19,7 +19,7 @@ use super::tokens::Tokens;
 pub struct Control {
     pub(super) tokens: Tokens,
     pub(super) journal: Journal,
-    pub(super) limits: Limits,
+    limits: Limits,
     faults: Faults,
     releases: watch::Sender<u64>,
     role: AtomicBool,
@@ -88,10 +88,10 @@ impl Control {
         self.secret_expired.store(expired, Ordering::Relaxed);
     }
 
-    /// The most token requests that IMDS had under way at once.
+    /// The most token requests that IMDS had under way at once since requests were last cleared.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
-        self.limits.peak()
+        self.state().imds_most_at_once
     }
 
     /// How long tokens live that are issued from now on; Entra's token endpoint never gives more than 3599 seconds.
@@ -110,9 +110,9 @@ impl Control {
         self.journal.requests()
     }
 
-    /// Forgets the requests that came, and their counts.
+    /// Forgets the requests that came, their counts, and how many IMDS had at once.
     pub fn clear_requests(&self) {
-        self.journal.clear_requests();
+        self.journal.clear_requests(self.limits.at_once());
     }
 
     /// How many requests came on `route`; for [`Route::OpenAi`], on the whole data plane.
@@ -130,6 +130,13 @@ impl Control {
     /// Waits until what has happened satisfies `predicate`, and returns it.
     pub async fn until(&self, predicate: impl FnMut(&State) -> bool) -> State {
         self.journal.until(predicate).await
+    }
+
+    /// Lets a request into IMDS, unless there are too many.
+    pub(super) fn enter_imds(&self) -> Option<UnderWay> {
+        let under_way = self.limits.enter()?;
+        self.journal.change(|state| state.imds_most_at_once = state.imds_most_at_once.max(under_way.at_once()));
+        Some(under_way)
     }
 
     pub(super) fn next_fault(&self, route: Route) -> Option<Action> {

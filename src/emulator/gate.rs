@@ -41,7 +41,7 @@ pub(super) async fn gate(
     let open = OpenRequest::new(control.clone());
     let bodiless = parts.method == Method::HEAD;
     let body = if server == Server::OpenAi { Upload::body(body, control.clone()) } else { body };
-    let under_way = (route == Route::Imds).then(|| control.limits.enter());
+    let under_way = (route == Route::Imds).then(|| control.enter_imds());
     let response = match &under_way {
         Some(None) => stand_in(route, StatusCode::TOO_MANY_REQUESTS.as_u16(), None, BTreeMap::new()),
         None | Some(Some(_)) => meet_fault(&control, route, connection, Request::from_parts(parts, body), next).await,

@@ -36,11 +36,13 @@ pub struct Recorded {
 }
 
 /// Counts of what happened since the start; [`Control::clear_requests`](super::Control::clear_requests) resets
-/// `requests` alone.
+/// `requests` and `imds_most_at_once` alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct State {
     /// Requests by route. A request counts for its own route only; [`State::count`] adds up the data plane.
     pub requests: BTreeMap<Route, u64>,
+    /// The most requests that IMDS had under way at once: let in within its limits, and their answers not begun yet.
+    pub imds_most_at_once: usize,
     /// Requests whose answer has not begun yet.
     pub requests_open: u64,
     /// Requests that were given up by the client, or cut by a fault, before their answer began.
@@ -96,9 +98,13 @@ impl Journal {
         self.requests.open().iter().cloned().collect()
     }
 
-    pub(super) fn clear_requests(&self) {
+    /// Forgets the requests; `imds_at_once` of them are under way at IMDS still.
+    pub(super) fn clear_requests(&self, imds_at_once: usize) {
         self.requests.open().clear();
-        self.change(|state| state.requests.clear());
+        self.change(|state| {
+            state.requests.clear();
+            state.imds_most_at_once = imds_at_once;
+        });
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut State)) {

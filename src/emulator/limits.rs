@@ -21,23 +21,26 @@ pub(super) struct Limits(Arc<Lock<Load>>);
 #[derive(Debug, Default)]
 struct Load {
     at_once: usize,
-    peak: usize,
     recent: VecDeque<Instant>,
 }
 
 /// A request that is under way; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Lock<Load>>);
+pub(super) struct UnderWay {
+    load: Arc<Lock<Load>>,
+    at_once: usize,
+}
 
 impl Limits {
     /// Lets a request in, unless there are too many.
     pub(super) fn enter(&self) -> Option<UnderWay> {
-        self.0.open().admit(Instant::now()).then(|| UnderWay(self.0.clone()))
+        let mut load = self.0.open();
+        load.admit(Instant::now()).then(|| UnderWay { load: self.0.clone(), at_once: load.at_once })
     }
 
-    /// The most requests that were under way at once.
-    pub(super) fn peak(&self) -> usize {
-        self.0.open().peak
+    /// How many requests are under way.
+    pub(super) fn at_once(&self) -> usize {
+        self.0.open().at_once
     }
 }
 
@@ -52,14 +55,20 @@ impl Load {
         }
         self.recent.push_back(now);
         self.at_once += 1;
-        self.peak = self.peak.max(self.at_once);
         true
+    }
+}
+
+impl UnderWay {
+    /// How many requests were under way when this one was let in, with it.
+    pub(super) fn at_once(&self) -> usize {
+        self.at_once
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.open().at_once -= 1;
+        self.load.open().at_once -= 1;
     }
 }
 
@@ -71,8 +80,9 @@ mod tests {
     fn five_at_once_and_no_more() {
         let limits = Limits::default();
         let under_way: Vec<_> = (0..7).map_while(|_| limits.enter()).collect();
-        assert_eq!((under_way.len(), limits.peak()), (MOST_AT_ONCE, MOST_AT_ONCE));
+        assert!(under_way.iter().map(UnderWay::at_once).eq(1..=MOST_AT_ONCE));
         drop(under_way);
+        assert_eq!(limits.at_once(), 0);
         assert!(limits.enter().is_some());
     }
 

@@ -127,10 +127,11 @@ impl Entra {
         }
     }
 
-    /// Only the application has a certificate.
+    /// Only the application has a certificate. An assertion may be for the token endpoint or for the issuer.
     fn judge_certificate(&self, principal: Principal, tenant: &str, assertion: &str) -> Result<Principal, Refusal> {
-        let audience = format!("{}/{tenant}/oauth2/v2.0/token", self.origin);
-        client_certificate::judge(self.control.tokens.now(), &audience, assertion)?;
+        let endpoint = format!("{}/{tenant}/oauth2/v2.0/token", self.origin);
+        let issuer = format!("{}/{tenant}/v2.0", self.origin);
+        client_certificate::judge(self.control.tokens.now(), &[&endpoint, &issuer], assertion)?;
         if principal == SERVICE_PRINCIPAL { Ok(principal) } else { Err(Refusal::AssertionOfAnother) }
     }
 }

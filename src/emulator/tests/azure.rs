@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
-use url::form_urlencoded::Serializer;
 
-use super::client::{COGNITIVE_SERVICES, Connection, Fetched, chat_with, emulator, emulator_with_clock, get, post};
+use super::client::{
+    COGNITIVE_SERVICES, Connection, Fetched, chat_with, emulator, emulator_with_clock, entra, get, imds, post,
+};
 use crate::emulator::world::{
     CLIENT_SECRET, MANAGEMENT_AUDIENCES, SERVICE_PRINCIPAL, SUBSCRIPTION_ID, SYSTEM_ASSIGNED, TENANT_ID, USER_ASSIGNED,
 };
@@ -241,21 +242,4 @@ async fn dropping_the_emulator_closes_everything() {
 fn assert_stale(answer: &Fetched, reason: &str) {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{reason}");
     assert_eq!(answer.json()["statusCode"], json!(401), "{reason}");
-}
-
-async fn imds(emulator: &Emulator, api_version: &str, resource: &str) -> Fetched {
-    let mut client = Connection::open(emulator, emulator.imds(), "").await;
-    let url =
-        format!("{}/metadata/identity/oauth2/token?api-version={api_version}&resource={resource}", emulator.imds());
-    client.fetch(get(&url, &[("metadata", "true")])).await
-}
-
-async fn entra(emulator: &Emulator, tenant: &str, form: &[(&str, &str)]) -> Fetched {
-    let mut client = Connection::open(emulator, emulator.entra(), "http/1.1").await;
-    let mut body = Serializer::new(String::new());
-    body.append_pair("grant_type", "client_credentials");
-    body.append_pair("scope", &format!("{COGNITIVE_SERVICES}/.default"));
-    body.extend_pairs(form);
-    let url = format!("{}/{tenant}/oauth2/v2.0/token", emulator.entra());
-    client.fetch(post(&url, &[("content-type", "application/x-www-form-urlencoded")], body.finish())).await
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
+use url::form_urlencoded::Serializer;
 
 use crate::clock::{ManualClock, SharedClock};
 use crate::emulator::world::SYSTEM_ASSIGNED;
@@ -115,6 +116,25 @@ pub(super) fn get(url: &str, fields: &[(&str, &str)]) -> Request<Full<Bytes>> {
 /// A request with a body.
 pub(super) fn post(url: &str, fields: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     request(Method::POST, url, fields, body.into())
+}
+
+/// Asks IMDS for a token.
+pub(super) async fn imds(emulator: &Emulator, api_version: &str, resource: &str) -> Fetched {
+    let mut client = Connection::open(emulator, emulator.imds(), "").await;
+    let url =
+        format!("{}/metadata/identity/oauth2/token?api-version={api_version}&resource={resource}", emulator.imds());
+    client.fetch(get(&url, &[("metadata", "true")])).await
+}
+
+/// Asks Entra for a token for the data plane with the credential in `form`.
+pub(super) async fn entra(emulator: &Emulator, tenant: &str, form: &[(&str, &str)]) -> Fetched {
+    let mut client = Connection::open(emulator, emulator.entra(), "http/1.1").await;
+    let mut body = Serializer::new(String::new());
+    body.append_pair("grant_type", "client_credentials");
+    body.append_pair("scope", &format!("{COGNITIVE_SERVICES}/.default"));
+    body.extend_pairs(form);
+    let url = format!("{}/{tenant}/oauth2/v2.0/token", emulator.entra());
+    client.fetch(post(&url, &[("content-type", "application/x-www-form-urlencoded")], body.finish())).await
 }
 
 /// A chat completion for the system-assigned identity, streamed or whole.
