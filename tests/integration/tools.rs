@@ -95,9 +95,12 @@ async fn whoever_is_not_signed_in_is_told_what_to_type_and_is_served_once_it_was
         assert_eq!(proxy.get("/v1/models").await.status(), 503);
     }
     assert_eq!(runs(home.path()), 1, "nothing has changed since");
+    std::fs::write(home.path().join(".azure/msal_token_cache.json"), "{}").unwrap();
+    assert_eq!(proxy.get("/v1/models").await.status(), 503);
+    assert_eq!(runs(home.path()), 2, "something has changed, and was no help");
     std::fs::write(home.path().join(".azure/azureProfile.json"), "{}").unwrap();
     assert_eq!(proxy.get("/v1/models").await.status(), 200, "at once, without a restart");
-    assert_eq!(runs(home.path()), 2);
+    assert_eq!(runs(home.path()), 3);
     let (_, log) = proxy.stop().await;
     assert_eq!(log.matches("az login --tenant").count(), 1, "told once: {log}");
 }
