@@ -110,8 +110,10 @@ impl Renewal {
             return true;
         }
         let now = self.clock.now();
-        let resting = matches!(&*self.outcome.borrow(), Outcome::Failed(failure) if now < failure.retry_at);
-        if resting || !may_force(now, refused.is_accepted(), &account.forced) {
+        let rests = |failure: &Failure| now < failure.retry_at && !self.is_mended(failure);
+        if matches!(&*self.outcome.borrow(), Outcome::Failed(failure) if rests(failure))
+            || !may_force(now, refused.is_accepted(), &account.forced)
+        {
             return false;
         }
         tracing::info!(scope = %self.scope, "the resource refused the token: renewing it before its time");

@@ -132,11 +132,11 @@ impl TokenSlot {
     pub async fn instead_of(&self, refused: &Token) -> Option<Arc<Token>> {
         let renewal = &self.renewal;
         let mut outcome = renewal.outcome.subscribe();
-        if let Some(other) = renewal.other_than(refused) {
-            return Some(other);
-        }
         if !renewal.want_another_than(refused) {
             return None;
+        }
+        if let Some(other) = renewal.other_than(refused) {
+            return Some(other);
         }
         // Whatever comes of it: a failure leaves the refused token the only one there is.
         let _ = timeout(renewal.source.deadline() + AFTER_FAILURE, outcome.changed()).await;
@@ -225,5 +225,21 @@ impl CredentialError {
     /// A failure that no credential has told of.
     pub(super) fn of(source: &dyn TokenSource, cause: Cause) -> Self {
         Self { credential: source.name(), cause, remedy: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_sent_and_never_shown() {
+        let secret = "a-secret-of-ours";
+        let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
+        let given = AccessToken { secret: secret.to_owned().into(), expires_at };
+        let token = Token::new(&given, SystemTime::UNIX_EPOCH).expect("a token");
+        assert_eq!(token.authorization, format!("Bearer {secret}"));
+        assert!(token.authorization.is_sensitive(), "logs and HPACK tables leave it out");
+        assert!(!format!("{given:?} {token:?}").contains(secret));
     }
 }

@@ -1,7 +1,5 @@
 //! `auto`: which credential it takes, which it passes over and why, and when it looks again.
 
-use std::time::Duration;
-
 use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Route, world};
 use serde_json::Value;
 use tokio::process::Command;
@@ -134,13 +132,13 @@ async fn nothing_at_all_names_everything_that_was_tried() {
     assert_eq!(status["tokens"][0]["state"], "unavailable");
 }
 
+/// The first link is one that no machine has a say in.
 #[tokio::test]
-async fn a_credential_that_was_chosen_and_then_lost_is_looked_for_again() {
+async fn a_token_file_that_is_not_there_is_waited_for() {
     let (azure, clock) = crate::support::azure(true).await;
     let mut settings = demo_settings(&azure);
     settings.push("credential.kind=auto".to_owned());
-    settings.push(format!("credential.federated_token_file={}", "/nonexistent"));
-    // Only links that no test machine has a say in: a token file that is not there comes first, and is waited for.
+    settings.push("credential.federated_token_file=/nonexistent".to_owned());
     settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
     settings.push(format!("credential.client_id={}", world::USER_ASSIGNED.client_id));
     let proxy = crate::support::proxy(&settings, &clock).await;
@@ -148,6 +146,26 @@ async fn a_credential_that_was_chosen_and_then_lost_is_looked_for_again() {
     assert_eq!(response.status(), 503);
     let text = response.text().await.unwrap();
     assert!(text.contains("/nonexistent") && text.contains("azure.workload.identity/use"), "{text}");
-    clock.advance(Duration::from_secs(1));
     assert_eq!(azure.control().count(Route::Imds), 0);
+}
+
+#[tokio::test]
+async fn what_was_chosen_and_then_needs_a_person_is_one_of_several_again() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    std::fs::create_dir(tools.path().join(".azure")).unwrap();
+    az(&tools, &azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com"));
+    azure.control().fault(Fault::new(Route::Metadata, Action::status(502)));
+    let proxy = Running::start(&mut auto(&azure, &tools)).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    assert_eq!(status(&proxy).await["credential"]["source"], "azure-cli");
+
+    // Signed out, and the token is no good any more; the metadata service has come up meanwhile.
+    executable(&tools.path().join("az"), "#!/bin/sh\necho \"ERROR: Please run 'az login'\" >&2; exit 1\n");
+    azure.control().clear_faults();
+    azure.control().revoke_tokens(true);
+    assert_eq!(proxy.get("/v1/models").await.status(), 401, "az was chosen, and is asked first");
+    assert_eq!(azure.control().count(Route::Imds), 0);
+    std::fs::write(tools.path().join(".azure/azureProfile.json"), "{}").unwrap();
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    assert_eq!(status(&proxy).await["credential"]["source"], "managed-identity");
 }

@@ -167,6 +167,27 @@ async fn a_certificate_signs_for_its_application_and_may_be_replaced_by_the_righ
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_expired_is_not_shown_to_anyone() {
+    let (azure, clock) = azure(true).await;
+    // Good for a hundred years.
+    clock.advance(Duration::from_secs(150 * 365 * 24 * 60 * 60));
+    let certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/certificates/combined.pem");
+    let mut settings = demo_settings(&azure);
+    settings.push("credential.kind=client-certificate".to_owned());
+    settings.push(format!("credential.tenant_id={}", world::TENANT_ID));
+    settings.push(format!("credential.client_id={}", world::SERVICE_PRINCIPAL.client_id));
+    settings.push(format!("credential.client_certificate_path={certificate}"));
+    let proxy = proxy(&settings, &clock).await;
+    let response = within(client().get(format!("http://{}/v1/models", proxy.address)).send()).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    for words in [certificate, "expired on 21", "az ad app credential reset --id"] {
+        assert!(text.contains(words), "{words} is not in: {text}");
+    }
+    assert_eq!(azure.control().count(Route::Entra), 0);
+}
+
+#[tokio::test]
 async fn a_workload_identity_reads_its_file_at_every_renewal() {
     let (azure, clock) = azure(true).await;
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aoai_auth_proxy::emulator::{Emulator, world};
+use aoai_auth_proxy::emulator::{Emulator, Route, world};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -116,10 +116,10 @@ async fn what_a_tool_says_reaches_whoever_asked() {
         ("exit 127", "az not found on PATH"),
         ("echo 'Traceback: something broke' >&2; exit 3", "something broke"),
         ("echo '{\"accessToken\":\"SECRET\",\"tokenType\":\"Bearer\"}'", "az upgrade"),
-        ("echo 'SECRET'", "no token"),
-        ("echo '{\"accessToken\":7,\"expires_on\":\"SECRET\"}'", "no token"),
+        ("echo 'SECRET'", "what it printed is no token"),
+        ("echo '{\"accessToken\":\"x\",\"expires_on\":\"an-opaque-secret\"}'", "what it printed is no token"),
         ("echo 'debug: SECRET' >&2; exit 1", "(token)"),
-        ("exit 0", "no token"),
+        ("exit 0", "what it printed is no token"),
     ] {
         let home = tool("az", &script.replace("SECRET", &secret));
         let proxy = start(&azure, &home, "azure-cli", &[]).await;
@@ -128,8 +128,20 @@ async fn what_a_tool_says_reaches_whoever_asked() {
         let text = response.text().await.unwrap();
         assert!(text.contains(words), "{script}: {words} is not in: {text}");
         let (_, log) = proxy.stop().await;
-        assert!(!text.contains(&secret) && !log.contains(&secret), "{script}");
+        for secret in [&secret, "an-opaque-secret"] {
+            assert!(!text.contains(secret) && !log.contains(secret), "{script}");
+        }
     }
+}
+
+#[tokio::test]
+async fn the_metadata_service_does_not_see_the_secret_of_another() {
+    let azure = emulator().await;
+    let proxy = Running::start(serve(&azure).env("IDENTITY_HEADER", "the-secret-of-another-service")).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    let requests = azure.control().requests();
+    let asked = requests.iter().find(|request| request.route == Route::Imds).unwrap();
+    assert!(!asked.headers.contains_key("x-identity-header"), "{asked:?}");
 }
 
 #[tokio::test]
