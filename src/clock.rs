@@ -67,6 +67,11 @@ impl ManualClock {
         Self::new(SystemClock.now())
     }
 
+    /// Sets the clock back, as happens to a machine's own when it learns the time from others.
+    pub fn set_back(&self, by: Duration) {
+        self.0.send_modify(|now| *now -= by);
+    }
+
     /// Moves the clock on and wakes whoever waited for a time that has come.
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|now| *now += by);

@@ -19,7 +19,7 @@ use super::silence::Silence;
 use crate::telemetry::exchange::Exchange;
 
 /// How long content is waited for that is looked at before its turn: a refusal comes at once.
-const LOOK_AHEAD: Duration = Duration::from_secs(5);
+const LOOK_AHEAD: Duration = Duration::from_secs(1);
 
 /// The resource's content on its way to the caller. Dropping it before its end cancels the upstream request.
 pub struct ResponseBody {
@@ -79,6 +79,9 @@ impl ResponseBody {
 
     /// All of the content, if it comes soon and is no longer than `longest`; it is passed on all the same.
     pub(super) async fn look_ahead(&mut self, longest: usize) -> Option<Vec<u8>> {
+        if self.failed.is_some() {
+            return None;
+        }
         let all = timeout(LOOK_AHEAD, async {
             while !self.incoming.is_end_stream() {
                 match poll_fn(|cx| self.poll_incoming(cx)).await {

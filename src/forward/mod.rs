@@ -27,7 +27,7 @@ use crate::identity::tokens::{Token, TokenSlot};
 use crate::telemetry::refusals::Refusals;
 
 use body::ResponseBody;
-use refusal::Explainer;
+use refusal::{Explainer, Refusal};
 use upgrade::Switching;
 use upload::Upload;
 use upstream::Upstream;
@@ -72,20 +72,36 @@ impl Forwarder {
         let mut ready = self.prepare(request, target, id).await?;
         let mut response = self.send(&mut ready).await?;
         let Some(token) = ready.token.clone() else { return Ok(response) };
+        let mut refusal = self.explainer.read(&mut response).await;
         if response.status() != StatusCode::UNAUTHORIZED {
             token.accept();
-        } else if self.explainer.says_stale(&mut response).await
-            && let Some(fresh) = self.tokens.instead_of(&token).await
-            && ready.upload.rewind()
+        } else if refusal.as_ref().is_some_and(Refusal::says_stale)
+            && let Some(again) = self.send_again(&mut ready, &token).await
         {
-            ready.authorize(fresh);
-            response = self.send(&mut ready).await?;
-            if let Some(fresh) = ready.token.as_ref().filter(|_| response.status() != StatusCode::UNAUTHORIZED) {
-                fresh.accept();
-            }
+            response = again;
+            refusal = self.explainer.read(&mut response).await;
         }
-        self.explainer.explain(&mut response, &ready).await;
+        if let Some(refusal) = refusal {
+            self.explainer.explain(&mut response, refusal, &ready);
+        }
         Ok(response)
+    }
+
+    /// The answer to the request with another token than `stale`, if there is one, and if the request can be sent again.
+    async fn send_again(&self, ready: &mut Ready, stale: &Token) -> Option<Response<ResponseBody>> {
+        if !ready.upload.can_be_sent_again() {
+            // Whoever asks next will be glad of it.
+            self.tokens.refused(stale);
+            return None;
+        }
+        let fresh = self.tokens.instead_of(stale).await?;
+        ready.authorize(fresh.clone());
+        // Should that fail, the answer that there is says more than an error of ours.
+        let response = self.send(ready).await.ok()?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            fresh.accept();
+        }
+        Some(response)
     }
 
     async fn prepare(

@@ -5,10 +5,10 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use flate2::read::GzDecoder;
+use bytes::{Buf, Bytes};
+use flate2::read::{GzDecoder, ZlibDecoder};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
 
 use super::Ready;
@@ -20,6 +20,15 @@ use crate::telemetry::refusals::Refusals;
 
 /// Content that is longer is no refusal that we know.
 const LONGEST: usize = 64 * 1024;
+
+/// A refusal that the proxy can explain.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    cause: Cause,
+    words: Words,
+    /// What it holds, if that is JSON.
+    content: Option<Vec<u8>>,
+}
 
 /// What is known about the resource's refusals before any has come.
 #[derive(Debug)]
@@ -36,28 +45,26 @@ impl Explainer {
         Self { is_asked: config.explain_errors, endpoint, scope, refusals }
     }
 
-    /// Whether a 401 says that the token is stale, or does not say what else is wrong.
-    pub(super) async fn says_stale(&self, response: &mut Response<ResponseBody>) -> bool {
-        let content = read(response).await.unwrap_or_default();
-        let words = Words::read(response.headers(), &content);
-        let cause = Cause::of(response.status(), &words, &self.endpoint);
-        // Some gateways ask for a key when they do not take a token.
-        matches!(cause, None | Some(Cause::StaleToken | Cause::KeysOnly))
-    }
-
-    /// Puts a hint into a refusal whose cause lies in what the proxy added or was told.
-    pub(super) async fn explain(&self, response: &mut Response<ResponseBody>, request: &Ready) {
+    /// Looks at a response that may be a refusal whose cause lies in what the proxy added or was told.
+    pub(super) async fn read(&self, response: &mut Response<ResponseBody>) -> Option<Refusal> {
         let known = matches!(
             response.status(),
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
         );
-        if !known {
-            return;
-        }
-        let Some(content) = read(response).await else { return };
-        let words = Words::read(response.headers(), &content);
-        let Some(cause) = Cause::of(response.status(), &words, &self.endpoint) else { return };
-        response.extensions_mut().insert(Explained(cause.name()));
+        // A 401 may say all that it has to say in its fields.
+        let content = match content(response).await {
+            Content::Read(content) if known => Some(content),
+            Content::None if response.status() == StatusCode::UNAUTHORIZED => None,
+            _ => return None,
+        };
+        let words = Words::read(response.headers(), content.as_deref().unwrap_or_default());
+        let cause = Cause::of(response.status(), &words, &self.endpoint)?;
+        Some(Refusal { cause, words, content })
+    }
+
+    /// Puts a hint into a refusal.
+    pub(super) fn explain(&self, response: &mut Response<ResponseBody>, refusal: Refusal, request: &Ready) {
+        let Refusal { cause, words, content } = refusal;
         let deployment = (cause == Cause::DeploymentNotFound).then(|| deployment(request)).flatten();
         let facts = Facts {
             claims: request.token.as_ref().map(|token| &token.claims),
@@ -67,35 +74,59 @@ impl Explainer {
             words: &words,
         };
         let hint = explain::hint(cause, &facts);
-        let explained = self.is_asked.then(|| explain::insert(&content, &hint)).flatten();
-        self.refusals.record(cause.name(), hint);
+        response.extensions_mut().insert(Explained(cause.name()));
+        let explained =
+            content.filter(|_| self.is_asked).and_then(|content| explain::insert(&content, &hint)).map(Bytes::from);
+        self.refusals.record(cause.name(), &hint);
         let Some(explained) = explained else { return };
         let fields = response.headers_mut();
         fields.remove(CONTENT_ENCODING);
         if fields.contains_key(CONTENT_LENGTH) {
             fields.insert(CONTENT_LENGTH, explained.len().into());
         }
-        response.body_mut().replace(Bytes::from(explained));
+        response.body_mut().replace(explained);
     }
 }
 
-/// The content of a refusal in JSON, decoded.
-async fn read(response: &mut Response<ResponseBody>) -> Option<Vec<u8>> {
-    if !is_json(response.headers()) {
-        return None;
+impl Refusal {
+    /// Whether a 401 says that the token is stale, or says no more than that it is not taken: some gateways ask for a key
+    /// then.
+    pub(super) fn says_stale(&self) -> bool {
+        matches!(self.cause, Cause::StaleToken | Cause::KeysOnly)
+    }
+}
+
+/// What can be made of a response's content.
+enum Content {
+    /// It is JSON, decoded.
+    Read(Vec<u8>),
+    /// There is none, or none that could say anything.
+    None,
+    /// There is some, and nobody here knows what it says.
+    Unreadable,
+}
+
+async fn content(response: &mut Response<ResponseBody>) -> Content {
+    let is_refusal = response.status().is_client_error();
+    if !is_refusal || !is_json(response.headers()) {
+        return Content::None;
     }
     let encoding = response.headers().get(CONTENT_ENCODING).cloned();
-    let content = response.body_mut().look_ahead(LONGEST).await?;
-    match encoding.as_ref().map(http::HeaderValue::as_bytes) {
+    let Some(content) = response.body_mut().look_ahead(LONGEST).await else { return Content::Unreadable };
+    let decoded = match encoding.as_ref().map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Some(content),
-        Some(b"gzip") => {
-            let mut decoded = Vec::new();
-            // One byte more than is taken: what is too long is told from what just fits.
-            GzDecoder::new(&*content).take(LONGEST as u64 + 1).read_to_end(&mut decoded).ok()?;
-            (decoded.len() <= LONGEST).then_some(decoded)
-        }
+        Some(b"gzip") => decoded(GzDecoder::new(&*content)),
+        Some(b"deflate") => decoded(ZlibDecoder::new(&*content)),
         Some(_) => None,
-    }
+    };
+    decoded.map_or(Content::Unreadable, Content::Read)
+}
+
+fn decoded(coded: impl Read) -> Option<Vec<u8>> {
+    let mut decoded = Vec::new();
+    // One byte more than is taken: what is too long is told from what just fits.
+    coded.take(LONGEST as u64 + 1).read_to_end(&mut decoded).ok()?;
+    (decoded.len() <= LONGEST).then_some(decoded)
 }
 
 fn is_json(fields: &HeaderMap) -> bool {
@@ -113,5 +144,10 @@ fn deployment(request: &Ready) -> Option<String> {
     if let Some((_, rest)) = request.target.path().split_once("/deployments/") {
         return rest.split('/').next().map(str::to_owned);
     }
-    Some(serde_json::from_slice::<Named>(&request.upload.held()?).ok()?.model)
+    let pieces = request.upload.held()?;
+    let content = pieces
+        .into_iter()
+        .map(Buf::reader)
+        .fold(Box::new(std::io::empty()) as Box<dyn Read>, |read, piece| Box::new(read.chain(piece)));
+    Some(serde_json::from_reader::<_, Named>(content).ok()?.model)
 }

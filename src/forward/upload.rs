@@ -39,6 +39,15 @@ pub(super) enum Stall {
     Resource,
 }
 
+/// How much of the content there is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    Coming,
+    Ended,
+    /// The caller broke off.
+    Broken,
+}
+
 #[derive(Debug)]
 struct Source {
     incoming: Incoming,
@@ -46,13 +55,13 @@ struct Source {
     held: Vec<Bytes>,
     held_bytes: usize,
     complete: bool,
+    arrival: Arrival,
     /// Which attempt may read: a connection that failed may still hold the body of an earlier one.
     attempt: u32,
     taken: Option<oneshot::Sender<()>>,
     /// When content last moved, and whether it is the caller that is waited for since.
     moved: Instant,
     awaited: bool,
-    broken: bool,
     /// For a caller that stops after it was answered early: nobody waits for its request then.
     silence: Silence,
 }
@@ -70,11 +79,11 @@ impl Upload {
             held: Vec::new(),
             held_bytes: 0,
             complete: true,
+            arrival: Arrival::Coming,
             attempt: 0,
             taken: Some(taken),
             moved: Instant::now(),
             awaited: false,
-            broken: false,
             silence: Silence::new(longest + AFTER_DEADLINE),
         };
         Self { source: Some(Arc::new(Mutex::new(source))), length, taken: Some(was_taken) }
@@ -82,7 +91,7 @@ impl Upload {
 
     /// The content from its beginning, for one attempt, if all that was taken so far is still held. Bodies of earlier
     /// attempts fail from now on.
-    pub(super) fn attempt(&self) -> Option<RequestBody> {
+    pub(super) fn attempt(&mut self) -> Option<RequestBody> {
         let Some(source) = &self.source else { return Some(RequestBody { reading: None, length: self.length }) };
         let mut open = open(source);
         if !open.complete {
@@ -90,29 +99,33 @@ impl Upload {
         }
         open.attempt += 1;
         open.moved = Instant::now();
+        // An earlier attempt has said that it will take no more, perhaps, and not that everything has come.
+        if open.arrival == Arrival::Coming && open.taken.is_none() {
+            let (taken, was_taken) = oneshot::channel();
+            open.taken = Some(taken);
+            self.taken = Some(was_taken);
+        }
         let reading = Reading { source: source.clone(), attempt: open.attempt, next: 0 };
         Some(RequestBody { reading: Some(reading), length: self.length })
     }
 
-    /// Whether the content can be sent once more. If so, attempts so far get no more of it.
-    pub(super) fn rewind(&self) -> bool {
-        let Some(source) = &self.source else { return true };
-        let mut open = open(source);
-        if open.complete && !open.broken {
-            open.attempt += 1;
-        }
-        open.complete && !open.broken
+    /// Whether the content can be sent once more.
+    pub(super) fn can_be_sent_again(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| {
+            let open = open(source);
+            open.complete && open.arrival != Arrival::Broken
+        })
     }
 
     /// What has come so far, if all of that is still held.
-    pub(super) fn held(&self) -> Option<Vec<u8>> {
+    pub(super) fn held(&self) -> Option<Vec<Bytes>> {
         let open = open(self.source.as_ref()?);
-        open.complete.then(|| open.held.concat())
+        open.complete.then(|| open.held.clone())
     }
 
     /// Whether the caller broke off.
     pub(super) fn is_broken(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| open(source).broken)
+        self.source.as_ref().is_some_and(|source| open(source).arrival == Arrival::Broken)
     }
 
     /// Completes once all content was taken, or with whoever has kept it from moving for `longest`.
@@ -173,12 +186,11 @@ impl Source {
         self.moved = Instant::now();
         self.silence.broken();
         if self.incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
+            self.arrival = if matches!(frame, Some(Err(_))) { Arrival::Broken } else { Arrival::Ended };
             self.end();
         }
-        match &frame {
-            Some(Ok(frame)) => self.hold(frame),
-            Some(Err(_)) => self.broken = true,
-            None => {}
+        if let Some(Ok(frame)) = &frame {
+            self.hold(frame);
         }
         Poll::Ready(frame.map(|frame| frame.map(fields::clean_request_frame).map_err(UploadError::Caller)))
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use azure_core::credentials::{Secret, TokenCredential};
-use azure_core::error::ErrorKind;
+use azure_core::error::{Error, ErrorKind};
 use azure_core::http::{ClientMethodOptions, ClientOptions, Transport};
 use azure_identity::{
     AzureCliCredential, AzureCliCredentialOptions, AzureDeveloperCliCredential, AzureDeveloperCliCredentialOptions,
@@ -26,6 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::certificate::ClientCertificate;
 use super::credential::name;
@@ -61,11 +62,11 @@ struct FederatedToken(PathBuf);
 impl ClientAssertion for FederatedToken {
     async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
         let shown = self.0.display();
-        let text = tokio::fs::read_to_string(&self.0).await;
-        let text = text.map_err(|error| unusable_file(format!("cannot read the federated token {shown}: {error}")))?;
+        let text = tokio::fs::read_to_string(&self.0).await.map(Zeroizing::new);
+        let text = text.map_err(|error| unusable(format!("cannot read the federated token {shown}: {error}")))?;
         // Whoever writes such a file by hand ends it with a line break, which is no part of the token.
         match text.trim() {
-            "" => Err(unusable_file(format!("the federated token {shown} is empty"))),
+            "" => Err(unusable(format!("the federated token {shown} is empty"))),
             token => Ok(token.to_owned()),
         }
     }
@@ -87,28 +88,30 @@ impl ClientAssertion for CertificateFile {
     async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
         let file = self.clone();
         // Opening a file with a password is meant to take long.
-        let assertion = spawn_blocking(move || file.assertion()).await.unwrap_or_else(|error| Err(error.to_string()));
-        Ok(assertion.map_err(unusable_file)?.expose_secret().to_owned())
+        let assertion = spawn_blocking(move || file.assertion()).await;
+        let assertion = assertion.unwrap_or_else(|error| Err(Cause::File(error.to_string())));
+        Ok(assertion.map_err(|cause| Error::new(ErrorKind::Credential, cause))?.expose_secret().to_owned())
     }
 }
 
 impl CertificateFile {
-    fn assertion(&self) -> Result<SecretString, String> {
+    fn assertion(&self) -> Result<SecretString, Cause> {
         let now = self.clock.now();
-        let certificate =
-            ClientCertificate::read(&self.path, self.password.as_ref()).map_err(|error| error.to_string())?;
+        let certificate = ClientCertificate::read(&self.path, self.password.as_ref())
+            .map_err(|error| Cause::File(error.to_string()))?;
         let end = certificate.expires_at();
         if end <= now {
             let end = humantime::format_rfc3339_seconds(end);
-            return Err(format!("{} holds a certificate that expired on {end}", self.path.display()));
+            let words = format!("{} holds a certificate that expired on {end}", self.path.display());
+            return Err(Cause::ExpiredCertificate(words));
         }
         let assertion = certificate.assertion(&self.audience, &self.client_id, now, self.send_chain);
-        assertion.map_err(|error| error.to_string())
+        assertion.map_err(|error| Cause::File(error.to_string()))
     }
 }
 
-fn unusable_file(words: String) -> azure_core::Error {
-    azure_core::Error::new(ErrorKind::Credential, Cause::File(words))
+fn unusable(words: String) -> Error {
+    Error::new(ErrorKind::Credential, Cause::File(words))
 }
 
 /// One of Azure's credentials, remade for every fetch.
@@ -164,11 +167,10 @@ impl TokenSource for AzureCredential {
     }
 }
 
-/// What `az login` writes.
-const AZ_FILES: [&str; 4] =
-    ["azureProfile.json", "msal_token_cache.json", "msal_token_cache.bin", "service_principal_entries.json"];
+/// What `az login` and `az account set` write, and nothing else does: a token cache changes with every use.
+const AZ_FILES: [&str; 1] = ["azureProfile.json"];
 /// What `azd auth login` writes.
-const AZD_FILES: [&str; 2] = ["config.json", "auth"];
+const AZD_FILES: [&str; 3] = ["config.json", "auth.json", "auth"];
 
 fn touched(files: impl IntoIterator<Item = PathBuf>) -> Option<SystemTime> {
     files.into_iter().filter_map(|file| file.metadata().ok()?.modified().ok()).max()
@@ -283,6 +285,8 @@ impl AzureCredential {
         let text = text.split("\nTo troubleshoot").next().unwrap_or_default();
         let words = line(text.split_once(" authentication failed. ").map_or(text, |(_, words)| words));
         match self.source {
+            CredentialSource::AzureCli { .. } if words.ends_with("not found on PATH") => Cause::Missing("az"),
+            CredentialSource::AzureDeveloperCli { .. } if words.ends_with("not found on PATH") => Cause::Missing("azd"),
             // The library quotes what it cannot read, and that may be a token.
             CredentialSource::AzureCli { .. } | CredentialSource::AzureDeveloperCli { .. } if quotes(&words) => {
                 Cause::Tool("what it printed is no token".to_owned())

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::failure::{Cause, CredentialError};
-use super::remedy::remedy;
+use super::remedy::{is_transient, remedy};
 use super::transport::innermost;
 use super::{AccessToken, TokenSource};
 use crate::config::{CredentialSource, Scope};
@@ -37,6 +37,9 @@ pub struct Chain {
 struct Choice {
     chosen: Option<usize>,
     passed_over: Vec<CredentialError>,
+    /// Whether a token has come from something other than a tool: whoever runs as a deployed identity never becomes the
+    /// person who happens to be signed in.
+    deployed: bool,
 }
 
 /// One credential of a chain.
@@ -86,11 +89,14 @@ impl Chain {
 
     async fn choose(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
         let mut passed_over = Vec::new();
-        for (index, link) in self.links.iter().enumerate() {
+        let deployed = self.choice().deployed;
+        let may_speak = |link: &Link| !deployed || !matches!(link.presence, Presence::Tool);
+        for (index, link) in self.links.iter().enumerate().filter(|(_, link)| may_speak(link)) {
             match link.attempt(scope).await {
                 Ok(token) => {
                     tracing::info!(%scope, credential = link.source.name(), "auto: this credential gave a token");
-                    *self.choice() = Choice { chosen: Some(index), passed_over };
+                    let deployed = deployed || !matches!(link.presence, Presence::Tool);
+                    *self.choice() = Choice { chosen: Some(index), passed_over, deployed };
                     return Ok(token);
                 }
                 Err(error) if link.presence.is_denied_by(&error) => {
@@ -112,12 +118,10 @@ impl Chain {
 
 impl Link {
     async fn attempt(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
-        let failed = |cause| CredentialError { credential: self.source.name(), cause, remedy: None };
         if let Presence::Answers(probe) = &self.presence {
-            probe.ask().await.map_err(failed)?;
+            probe.ask().await.map_err(|cause| CredentialError::new(self.source.name(), cause))?;
         }
-        let deadline = self.source.deadline();
-        timeout(deadline, self.source.fetch(scope)).await.unwrap_or_else(|_| Err(failed(Cause::Overdue(deadline))))
+        self.source.fetch(scope).await
     }
 }
 
@@ -126,10 +130,10 @@ impl Presence {
     fn is_denied_by(&self, error: &CredentialError) -> bool {
         match self {
             Self::Given => false,
-            Self::Tool => true,
+            Self::Tool => error.needs_a_person() || matches!(error.cause, Cause::Missing(_)),
             // Other clouds have metadata services at the same address, which know no such path.
-            Self::Platform | Self::Answers(_) => match error.cause {
-                Cause::Refused { status, .. } => !matches!(status, 410 | 429 | 500..),
+            Self::Platform | Self::Answers(_) => match &error.cause {
+                Cause::Refused { status, words, .. } => !matches!(status, 410 | 429 | 500..) && !is_transient(words),
                 Cause::Unreachable { .. } | Cause::Unsupported(_) | Cause::Misfit(_) => true,
                 _ => false,
             },

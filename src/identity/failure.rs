@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::schedule::Pace;
+
 /// A credential gave no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{credential}: {cause}")]
@@ -49,12 +51,18 @@ pub enum Cause {
     /// Nothing came back within the deadline.
     #[error("no token within {} s", .0.as_secs_f32())]
     Overdue(Duration),
-    /// A command-line tool failed: it is missing, not signed in, or gave no token.
+    /// A command-line tool failed: it is not signed in, or gave no token.
     #[error("{0}")]
     Tool(String),
+    /// A command-line tool is not there.
+    #[error("{0} not found on PATH")]
+    Missing(&'static str),
     /// A file that the credential needs cannot be used.
     #[error("{0}")]
     File(String),
+    /// The certificate in a file is over.
+    #[error("{0}")]
+    ExpiredCertificate(String),
     /// There is such an identity, and no way to it.
     #[error("the managed identity of {0} is not supported")]
     Unsupported(&'static str),
@@ -85,6 +93,34 @@ pub struct Remedy {
 }
 
 impl CredentialError {
+    /// A failure that no credential has told of, with what is known about it all the same.
+    pub(super) fn new(credential: &'static str, cause: Cause) -> Self {
+        let advice =
+            matches!(cause, Cause::Expired).then(|| "is this machine's clock right? `timedatectl` tells".to_owned());
+        Self { credential, cause, remedy: advice.map(|advice| Remedy { advice, only: false }) }
+    }
+
+    /// How soon it makes sense to try again, after so many failures in a row.
+    #[must_use]
+    pub fn pace(&self, failures: u32) -> Pace {
+        match &self.cause {
+            _ if !self.needs_a_person() => Pace::Passing { failures },
+            Cause::NoneWorked(tried) if tried.iter().any(Self::is_unreachable) => Pace::Doubtful { failures },
+            _ => Pace::Person,
+        }
+    }
+
+    fn is_unreachable(&self) -> bool {
+        matches!(self.cause, Cause::Unreachable { .. })
+    }
+
+    /// Whether it is the same failure again: Entra numbers each of its refusals.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let lasting = |error: &Self| error.to_string().split("Trace ID:").next().map(str::to_owned);
+        lasting(self) == lasting(other)
+    }
+
     /// Whether the failure lasts until a person does something.
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
@@ -101,6 +137,8 @@ impl CredentialError {
             | Cause::NoToken { .. }
             | Cause::Overdue(_)
             | Cause::Tool(_)
+            | Cause::Missing(_)
+            | Cause::ExpiredCertificate(_)
             | Cause::File(_)
             | Cause::Unsupported(_)
             | Cause::Misfit(_)

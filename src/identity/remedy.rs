@@ -7,7 +7,7 @@ use crate::config::{CredentialSource, IdentityName, ManagedIdentity, Place, Scop
 pub(super) fn remedy(source: &CredentialSource, scope: &Scope, cause: &Cause) -> Option<Remedy> {
     match (source, cause) {
         (_, Cause::NoneWorked(tried)) => among(tried),
-        (_, Cause::Expired) => also("is this machine's clock right? `timedatectl` tells"),
+        (_, Cause::Refused { words, .. } | Cause::Tool(words)) if is_transient(words) => None,
         (_, Cause::Unsupported(_)) => also(
             "use credential.kind = client-certificate or client-secret, or azure-cli; managed identity is supported on virtual \
              machines, AKS, App Service, Functions and Container Apps",
@@ -24,7 +24,7 @@ pub(super) fn remedy(source: &CredentialSource, scope: &Scope, cause: &Cause) ->
         (CredentialSource::WorkloadIdentity { .. }, Cause::File(_)) => also(
             "AKS mounts it into pods labelled azure.workload.identity/use: \"true\" whose service account names the identity",
         ),
-        (CredentialSource::ClientCertificate { client_id, .. }, Cause::File(words)) if words.contains("expired") => {
+        (CredentialSource::ClientCertificate { client_id, .. }, Cause::ExpiredCertificate(_)) => {
             only(format!("make a new one: `az ad app credential reset --id {client_id} --create-cert --append`"))
         }
         (CredentialSource::ClientCertificate { .. }, Cause::File(_)) => only("put a usable certificate there"),
@@ -63,22 +63,42 @@ fn managed_identity(managed: &ManagedIdentity, cause: &Cause) -> Option<Remedy> 
             "this looks like no Azure virtual machine; choose another credential (`--credential azure-cli`), or set \
              credential.imds_endpoint",
         ),
-        Cause::Refused { words, .. } if words.contains("AADSTS") || words.contains("invalid_resource") => {
+        Cause::Refused { status: 400 | 401 | 403, words, .. }
+            if words.contains("AADSTS") || words.contains("invalid_resource") =>
+        {
             only("is upstream.scope (or azure.cloud) right for this tenant?")
         }
-        Cause::Refused { status: 400 | 401 | 403, words, .. } => only(match &managed.identity {
+        Cause::Refused { status: 400 | 401 | 403, words, .. } => only(match (&managed.identity, managed.place) {
             _ if words.to_ascii_lowercase().contains("multiple user assigned") => {
                 "this place has several identities: say which with credential.client_id (AZURE_CLIENT_ID)".to_owned()
             }
-            IdentityName::SystemAssigned => {
-                "assign an identity to this place: `az vm identity assign --resource-group GROUP --name MACHINE` (or \
-                 `az containerapp identity assign`, `az webapp identity assign`, with `--system-assigned` for a container app); \
-                 if a user-assigned one is meant, name it in credential.client_id (AZURE_CLIENT_ID)"
-                    .to_owned()
-            }
-            IdentityName::ClientId(id) | IdentityName::ObjectId(id) | IdentityName::ResourceId(id) => format!(
-                "assign the identity {id} to this place: `az vm identity assign --resource-group GROUP --name MACHINE --identities \
-                 RESOURCE_ID`; if another one is meant, change credential.client_id (AZURE_CLIENT_ID)"
+            (IdentityName::SystemAssigned, place) => format!(
+                "assign an identity to this place: {}; if a user-assigned one is meant, name it in credential.client_id \
+                 (AZURE_CLIENT_ID)",
+                match place {
+                    Place::AppService => {
+                        "`az containerapp identity assign --resource-group GROUP --name APP --system-assigned`, or `az webapp \
+                         identity assign --resource-group GROUP --name APP`"
+                    }
+                    Place::Imds | Place::Unsupported(_) => {
+                        "`az vm identity assign --resource-group GROUP --name MACHINE` (in a scale set, as of AKS: `az vmss \
+                         identity assign`)"
+                    }
+                }
+            ),
+            (IdentityName::ClientId(id) | IdentityName::ObjectId(id) | IdentityName::ResourceId(id), place) => format!(
+                "assign the identity {id} to this place: {}; if another one is meant, change credential.client_id \
+                 (AZURE_CLIENT_ID)",
+                match place {
+                    Place::AppService => {
+                        "`az containerapp identity assign --resource-group GROUP --name APP --user-assigned RESOURCE_ID`, or `az \
+                         webapp identity assign --resource-group GROUP --name APP --identities RESOURCE_ID`"
+                    }
+                    Place::Imds | Place::Unsupported(_) => {
+                        "`az vm identity assign --resource-group GROUP --name MACHINE --identities RESOURCE_ID` (in a scale set, as \
+                         of AKS: `az vmss identity assign`)"
+                    }
+                }
             ),
         }),
         _ => None,
@@ -88,12 +108,14 @@ fn managed_identity(managed: &ManagedIdentity, cause: &Cause) -> Option<Remedy> 
 fn azure_cli(tenant: Option<&str>, scope: &Scope, cause: &Cause) -> Option<Remedy> {
     let tenant_option = tenant.map_or_else(String::new, |tenant| format!(" --tenant {tenant}"));
     let by_hand = format!("`az account get-access-token{tenant_option} --scope {scope}`");
-    let Cause::Tool(words) = cause else {
-        return matches!(cause, Cause::Overdue(_)).then(|| also(format!("see what it waits for: {by_hand}")))?;
+    let words = match cause {
+        Cause::Tool(words) => words,
+        Cause::Overdue(_) => return also(format!("see what it waits for: {by_hand}")),
+        Cause::Missing(_) => {
+            return also("install the Azure CLI (https://aka.ms/azure-cli), or choose another credential.kind");
+        }
+        _ => return None,
     };
-    if words.contains("not found on PATH") {
-        return also("install the Azure CLI (https://aka.ms/azure-cli), or choose another credential.kind");
-    }
     if words.contains("expires_on field not found") {
         return only("`az upgrade`: version 2.54 or newer is needed");
     }
@@ -108,10 +130,13 @@ fn azure_cli(tenant: Option<&str>, scope: &Scope, cause: &Cause) -> Option<Remed
 }
 
 fn developer_cli(tenant: Option<&str>, cause: &Cause) -> Option<Remedy> {
-    let Cause::Tool(words) = cause else { return None };
-    if words.contains("not found on PATH") {
-        return also("install the Azure Developer CLI (https://aka.ms/azd), or choose another credential.kind");
-    }
+    let words = match cause {
+        Cause::Tool(words) => words,
+        Cause::Missing(_) => {
+            return also("install the Azure Developer CLI (https://aka.ms/azd), or choose another credential.kind");
+        }
+        _ => return None,
+    };
     let sign_in =
         tenant.map_or("`azd auth login`".to_owned(), |tenant| format!("`azd auth login --tenant-id {tenant}`"));
     if words.contains("auth login") || words.contains("AADSTS") { only(sign_in) } else { also(sign_in) }
@@ -139,7 +164,11 @@ fn entra(source: &CredentialSource, scope: &Scope, words: &str) -> Option<Remedy
         90_002 | 900_021 | 900_023 => only(format!(
             "check credential.tenant_id (AZURE_TENANT_ID), now {tenant}; `az account show --query tenantId` tells yours"
         )),
-        700_027 | 7_000_216 => only(format!(
+        50_105 => only(format!(
+            "assign application {client} to the resource's application: an administrator of tenant {tenant} can"
+        )),
+        700_027 if !matches!(source, CredentialSource::ClientCertificate { .. }) => None,
+        700_027 => only(format!(
             "register the certificate with application {client}: `az ad app credential reset --id {client} --cert @CERT.pem --append`"
         )),
         70_021 | 700_211 | 700_212 | 700_213 | 700_223 => only(
@@ -152,7 +181,7 @@ fn entra(source: &CredentialSource, scope: &Scope, words: &str) -> Option<Remedy
         500_011 | 500_014 | 1_002_012 => {
             only(format!("is {scope} what the resource's tokens are for? Set upstream.scope or azure.cloud"))
         }
-        65_001 | 65_004 | 90_094 | 650_056 | 50_105 => only(format!(
+        65_001 | 65_004 | 90_094 | 650_056 => only(format!(
             "an administrator of tenant {tenant} must consent: `az ad app permission admin-consent --id {client}`"
         )),
         code if wants_more_than_a_password(code) => only(format!(
@@ -165,6 +194,11 @@ fn entra(source: &CredentialSource, scope: &Scope, words: &str) -> Option<Remedy
 /// Multi-factor authentication, a managed device, a network: what conditional access can ask for.
 fn wants_more_than_a_password(code: u32) -> bool {
     matches!(code, 50_072 | 50_074 | 50_076 | 50_079 | 50_097 | 50_158 | 53_000..=53_011 | 530_001..=530_099)
+}
+
+/// Whether Entra says of itself that it is ill.
+pub(super) fn is_transient(words: &str) -> bool {
+    matches!(code(words), Some(50_033 | 50_087 | 90_006 | 90_012 | 90_024 | 90_033 | 90_055 | 90_090))
 }
 
 /// The number in `AADSTS…`.
@@ -259,9 +293,11 @@ mod tests {
             (secret(), refused(503, "AADSTS90033: A transient error has occurred")),
             (secret(), refused(401, "AADSTS700024: not within its valid time range")),
             (cli(None), Cause::Overdue(std::time::Duration::from_secs(1))),
-            (cli(None), tool("az not found on PATH")),
+            (cli(None), Cause::Missing("az")),
+            (cli(None), tool("AADSTS90033: A transient error has occurred")),
+            (vm(IdentityName::SystemAssigned), refused(400, "invalid_request: AADSTS90033: A transient error")),
+            (vm(IdentityName::SystemAssigned), refused(503, "AADSTS500011: x")),
             (cli(None), tool("ERROR: connection aborted")),
-            (secret(), Cause::Expired),
         ] {
             assert!(of(&source, &cause).is_none_or(|remedy| !remedy.only), "{cause}");
         }
@@ -274,7 +310,7 @@ mod tests {
             remedy: of(source, &cause),
             cause,
         };
-        let missing = || failed(&cli(None), Cause::Tool("az not found on PATH".to_owned()));
+        let missing = || failed(&cli(None), Cause::Missing("az"));
         let signed_out = failed(&cli(None), Cause::Tool("Please run 'az login'".to_owned()));
         let auto = CredentialSource::Auto(Vec::new());
         let remedy = of(&auto, &Cause::NoneWorked(vec![missing(), signed_out])).expect("a remedy");

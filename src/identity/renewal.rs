@@ -8,13 +8,16 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::schedule::{MOST_FORCED, Pace, may_force, renew_at, retry_at, usable};
+use super::schedule::{MOST_FORCED, may_force, renew_at, rests, retry_at, soonest, usable};
 use super::tokens::Token;
 use super::{Cause, CredentialError, TokenSource};
 use crate::clock::SharedClock;
 use crate::config::Scope;
+
+/// How often the task looks at the clock besides waiting for it.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// An attempt failed.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub struct Failure {
     pub at: SystemTime,
     /// When the next attempt is due.
     pub retry_at: SystemTime,
-    /// What the credential reads was touched last, as it was known then.
+    /// When what the credential reads was touched last, as it was known then.
     touched: Option<SystemTime>,
 }
 
@@ -33,7 +36,13 @@ impl Failure {
     /// Whole seconds until the next attempt, at least 1: a `Retry-After`.
     #[must_use]
     pub fn retry_after(&self, now: SystemTime) -> u64 {
-        self.retry_at.duration_since(now).map_or(1, |left| left.as_secs() + 1)
+        let longest = self.retry_at.duration_since(self.at).unwrap_or_default();
+        self.retry_at.duration_since(now).map_or(1, |left| left.min(longest).as_secs() + 1)
+    }
+
+    /// Whether no attempt is due yet.
+    pub(super) fn rests(&self, now: SystemTime) -> bool {
+        rests(now, self.at, self.retry_at)
     }
 }
 
@@ -105,15 +114,15 @@ impl Renewal {
 
     /// Asks for an early renewal. Whether one is on its way, or done.
     pub(super) fn want_another_than(&self, refused: &Token) -> bool {
+        let now = self.clock.now();
+        let resting = self.failure().is_some_and(|failure| failure.rests(now) && !self.is_mended(&failure));
         let mut account = self.open();
         if self.wanted.load(Ordering::Acquire) || self.other_than(refused).is_some() {
             return true;
         }
-        let now = self.clock.now();
-        let rests = |failure: &Failure| now < failure.retry_at && !self.is_mended(failure);
-        if matches!(&*self.outcome.borrow(), Outcome::Failed(failure) if rests(failure))
-            || !may_force(now, refused.is_accepted(), &account.forced)
-        {
+        // Not whether the refused one was taken once: requests that left with it may come back late.
+        let accepted = self.held().is_some_and(|held| held.is_accepted());
+        if resting || !may_force(now, accepted, &account.forced) {
             return false;
         }
         tracing::info!(scope = %self.scope, "the resource refused the token: renewing it before its time");
@@ -125,13 +134,21 @@ impl Renewal {
         true
     }
 
+    /// The last attempt's failure, if it failed.
+    pub(super) fn failure(&self) -> Option<Arc<Failure>> {
+        match &*self.outcome.borrow() {
+            Outcome::Failed(failure) => Some(failure.clone()),
+            Outcome::None | Outcome::Token => None,
+        }
+    }
+
     /// Whether what only a person can mend may have been mended since.
     pub(super) fn is_mended(&self, failure: &Failure) -> bool {
         failure.error.needs_a_person() && self.source.touched() != failure.touched
     }
 
     pub(super) fn overdue(&self, patience: Duration) -> Arc<Failure> {
-        let error = CredentialError::of(&*self.source, Cause::Overdue(patience));
+        let error = CredentialError::new(self.source.name(), Cause::Overdue(patience));
         let now = self.clock.now();
         Arc::new(Failure { error, at: now, retry_at: now, touched: None })
     }
@@ -155,7 +172,7 @@ impl Renewal {
         let deadline = self.source.deadline();
         // A panic in a credential's code must not end renewal for good.
         let fetch = AssertUnwindSafe(self.source.fetch(&self.scope)).catch_unwind();
-        let failed = |cause| CredentialError::of(&*self.source, cause);
+        let failed = |cause| CredentialError::new(self.source.name(), cause);
         let token = match timeout(deadline, fetch).await {
             Ok(Ok(fetched)) => fetched?,
             Ok(Err(_)) => return Err(failed(Cause::Panicked)),
@@ -188,45 +205,53 @@ impl Renewal {
 
     fn record(&self, error: CredentialError) {
         let now = self.clock.now();
+        // What the attempt itself has touched is no news.
+        let touched = self.source.touched();
         let mut account = self.open();
         account.failures += 1;
         account.failures_in_a_row += 1;
         let failures = account.failures_in_a_row;
-        let pace = if error.needs_a_person() { Pace::Person } else { Pace::Passing { failures } };
-        let next = retry_at(now, pace, error.retry_after(), fastrand::f64());
-        let retry_in_s = next.duration_since(now).map_or(0, |wait| wait.as_secs());
-        let known = account.last_failure.as_ref().filter(|_| failures > 1).map(|failure| failure.error.to_string());
-        if known.is_some_and(|known| known == error.to_string()) {
+        let next = retry_at(now, error.pace(failures), error.retry_after(), fastrand::f64());
+        let known = account.last_failure.as_ref().is_some_and(|last| failures > 1 && last.error.is_like(&error));
+        let failure = Arc::new(Failure { error, at: now, retry_at: next, touched });
+        account.next_at = Some(next);
+        account.last_failure = Some(failure.clone());
+        self.wanted.store(false, Ordering::Release);
+        drop(account);
+        self.tell(&failure, failures, known);
+        self.outcome.send_replace(Outcome::Failed(failure));
+    }
+
+    /// What is known already is told to those alone who want to know everything.
+    fn tell(&self, failure: &Failure, failures: u32, known: bool) {
+        let error = &failure.error;
+        let retry_in_s = failure.retry_at.duration_since(failure.at).map_or(0, |wait| wait.as_secs());
+        if known {
             tracing::debug!(scope = %self.scope, %error, failures, retry_in_s, "still no token");
         } else {
             let to_mend_it = error.advice().unwrap_or("-");
             tracing::warn!(scope = %self.scope, %error, to_mend_it, failures, retry_in_s, "no token");
         }
-        let failure = Arc::new(Failure { error, at: now, retry_at: next, touched: self.source.touched() });
-        account.next_at = Some(next);
-        account.last_failure = Some(failure.clone());
-        self.wanted.store(false, Ordering::Release);
-        drop(account);
-        self.outcome.send_replace(Outcome::Failed(failure));
     }
 
     /// Until the next attempt is due: by the clock, because the resource refused the token, or because what only a
     /// person could mend may be mended.
     async fn rest(&self) {
-        let next = self.open().next_at.unwrap_or_else(|| self.clock.now());
-        let failure = match &*self.outcome.borrow() {
-            Outcome::Failed(failure) => Some(failure.clone()),
-            Outcome::None | Outcome::Token => None,
-        };
-        let is_due = || {
-            self.clock.now() >= next
-                || self.wanted.load(Ordering::Acquire)
-                || failure.as_ref().is_some_and(|failure| self.is_mended(failure))
-        };
-        while !is_due() {
+        let began = self.clock.now();
+        let next = self.open().next_at.unwrap_or(began);
+        let failure = self.failure();
+        loop {
+            let now = self.clock.now();
+            let mended = failure.as_ref().filter(|failure| self.is_mended(failure)).map(|failure| soonest(failure.at));
+            let next = mended.map_or(next, |soonest| next.min(soonest));
+            if !rests(now, began, next) || self.wanted.load(Ordering::Acquire) {
+                return;
+            }
             tokio::select! {
                 () = self.clock.wait_until(next) => {}
                 () = self.look.notified() => {}
+                // The clock may have been set back.
+                () = sleep(LOOK_AGAIN) => {}
             }
         }
     }

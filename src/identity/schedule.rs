@@ -19,6 +19,10 @@ const FORCED: Duration = Duration::from_secs(60);
 pub(super) const MOST_FORCED: usize = 3;
 /// See [`MOST_FORCED`].
 const FORCED_SPAN: Duration = Duration::from_secs(3 * 60);
+/// A clock that goes back by less than this is being trimmed, by more it was wrong.
+const SET_BACK: Duration = Duration::from_secs(60);
+/// The background task is later than this by sleep alone.
+const LATE: Duration = Duration::from_secs(30);
 /// Two attempts are at least this far apart, whatever token came.
 const SOONEST: Duration = Duration::from_secs(1);
 /// The waits of a first burst of failures, in seconds; each later one is [`SPACING`].
@@ -48,6 +52,11 @@ pub enum Pace {
         /// See above.
         failures: u32,
     },
+    /// One that most likely lasts until a person does something, but may be a network that is not up yet: as often at first.
+    Doubtful {
+        /// See above.
+        failures: u32,
+    },
     /// One that lasts until a person does something.
     Person,
 }
@@ -55,19 +64,40 @@ pub enum Pace {
 /// When to try again after a failure. `chance` in 0..1 lengthens the wait by up to a fifth.
 #[must_use]
 pub fn retry_at(now: SystemTime, pace: Pace, retry_after: Option<Duration>, chance: f64) -> SystemTime {
+    let burst = |failures: u32| {
+        let index = usize::try_from(failures.saturating_sub(1)).ok();
+        index.and_then(|index| BURST.get(index)).map(|seconds| Duration::from_secs(*seconds))
+    };
     let wait = match pace {
+        Pace::Passing { failures } => burst(failures).unwrap_or(SPACING),
+        Pace::Doubtful { failures } => burst(failures).unwrap_or(PERSON),
         Pace::Person => PERSON,
-        Pace::Passing { failures } => {
-            let burst = usize::try_from(failures.saturating_sub(1)).ok().and_then(|index| BURST.get(index));
-            burst.map_or(SPACING, |seconds| Duration::from_secs(*seconds))
-        }
     };
     let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
     now + wait.max(asked).mul_f64(1.0 + chance.clamp(0.0, 1.0) / 5.0)
 }
 
-/// Whether a token may be renewed before its time because the resource refused it. `accepted`: whether it was taken
-/// before; `forced`: when that was done so far. A resource that refuses whatever it gets, or every other time, causes no
+/// Whether what was decided at `at` to rest until `until` still rests. A clock that was set back by more than a moment
+/// ends all rest: nobody knows when it would end otherwise.
+#[must_use]
+pub fn rests(now: SystemTime, at: SystemTime, until: SystemTime) -> bool {
+    now < until && at.duration_since(now).unwrap_or_default() < SET_BACK
+}
+
+/// Whether an attempt that was due at `due` is so late that the machine must have slept.
+#[must_use]
+pub fn overslept(now: SystemTime, due: SystemTime) -> bool {
+    now.duration_since(due).is_ok_and(|late| late > LATE)
+}
+
+/// When an attempt after a failure at `failed` is due at the earliest.
+#[must_use]
+pub fn soonest(failed: SystemTime) -> SystemTime {
+    failed + SOONEST
+}
+
+/// Whether the token held may be renewed before its time because the resource refused it or its like. `accepted`: whether
+/// it was taken before; `forced`: when that was done so far. A resource that refuses whatever it gets, or every other time, causes no
 /// storm at the identity service.
 #[must_use]
 pub fn may_force(now: SystemTime, accepted: bool, forced: &[SystemTime]) -> bool {
@@ -138,6 +168,27 @@ mod tests {
     fn what_a_person_must_mend_is_tried_once_a_minute() {
         assert_eq!(retry_at(START, Pace::Person, None, 0.0), START + PERSON);
         assert_eq!(retry_at(START, Pace::Person, Some(minutes(2)), 0.0), START + minutes(2));
+    }
+
+    #[test]
+    fn what_may_be_a_network_that_is_not_up_is_tried_in_a_burst_first() {
+        let wait = |failures| retry_at(START, Pace::Doubtful { failures }, None, 0.0);
+        assert_eq!(wait(1), START + Duration::from_secs(1));
+        assert_eq!((wait(5), wait(50)), (START + PERSON, START + PERSON));
+    }
+
+    #[test]
+    fn rest_ends_in_time_and_when_the_clock_was_set_back() {
+        let (at, until) = (START + minutes(600), START + minutes(601));
+        assert!(rests(at, at, until) && !rests(until, at, until));
+        assert!(rests(at - Duration::from_secs(59), at, until), "trimmed");
+        assert!(!rests(at - minutes(120), at, until));
+    }
+
+    #[test]
+    fn a_task_that_is_late_has_slept() {
+        assert!(!overslept(START, START + minutes(1)) && !overslept(START + LATE, START));
+        assert!(overslept(START + minutes(480), START));
     }
 
     #[test]

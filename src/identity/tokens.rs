@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use super::claims::Claims;
 use super::renewal::{Outcome, Renewal};
-use super::schedule::usable;
-use super::{AccessToken, Cause, CredentialError, TokenSource};
+use super::schedule::{overslept, usable};
+use super::{AccessToken, Cause, TokenSource};
 use crate::clock::SharedClock;
 use crate::config::Scope;
 use crate::error::ProxyError;
@@ -127,6 +127,11 @@ impl TokenSlot {
         })
     }
 
+    /// The resource called a token stale: asks for another one, without waiting for it.
+    pub fn refused(&self, refused: &Token) {
+        self.renewal.want_another_than(refused);
+    }
+
     /// A token to send instead of one that the resource called stale, renewed first if nobody has done so yet: once for
     /// any crowd, and only as often as [`may_force`](super::schedule::may_force) allows. Nothing if there is no other.
     pub async fn instead_of(&self, refused: &Token) -> Option<Arc<Token>> {
@@ -146,10 +151,7 @@ impl TokenSlot {
     /// Why no token is held, if the last attempt failed.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<Failure>> {
-        match &*self.renewal.outcome.borrow() {
-            Outcome::Failed(failure) => Some(failure.clone()),
-            Outcome::None | Outcome::Token => None,
-        }
+        self.renewal.failure()
     }
 
     /// What has happened so far.
@@ -180,9 +182,10 @@ impl TokenSlot {
         let patient = renewal.source.deadline() + AFTER_FAILURE;
         let patience = match &before {
             Outcome::Failed(failure) if renewal.is_mended(failure) => patient,
-            Outcome::Failed(failure) if renewal.clock.now() < failure.retry_at => return Err(failure.clone()),
-            Outcome::Failed(_) => AFTER_FAILURE,
-            Outcome::None | Outcome::Token => patient,
+            Outcome::Failed(failure) if failure.rests(renewal.clock.now()) => return Err(failure.clone()),
+            // What happened before the machine slept says nothing about now.
+            Outcome::Failed(failure) if !overslept(renewal.clock.now(), failure.retry_at) => AFTER_FAILURE,
+            Outcome::None | Outcome::Token | Outcome::Failed(_) => patient,
         };
         renewal.look.notify_one();
         let answer = timeout(patience, async {
@@ -201,8 +204,8 @@ impl TokenSlot {
         });
         match (answer.await, before) {
             (Ok(answer), _) => answer,
-            (Err(_), Outcome::Failed(failure)) => Err(failure),
-            (Err(_), Outcome::None | Outcome::Token) => Err(renewal.overdue(patience)),
+            (Err(_), Outcome::Failed(failure)) if patience == AFTER_FAILURE => Err(failure),
+            (Err(_), _) => Err(renewal.overdue(patience)),
         }
     }
 }
@@ -218,13 +221,6 @@ impl Drop for TokenSlot {
 impl fmt::Debug for TokenSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSlot").field("scope", &self.renewal.scope).finish_non_exhaustive()
-    }
-}
-
-impl CredentialError {
-    /// A failure that no credential has told of.
-    pub(super) fn of(source: &dyn TokenSource, cause: Cause) -> Self {
-        Self { credential: source.name(), cause, remedy: None }
     }
 }
 

@@ -14,12 +14,13 @@ use azure_core::http::{AsyncRawResponse, AsyncResponseBody, HttpClient, Request}
 use bytes::Bytes;
 use futures_util::StreamExt;
 use rustls::ClientConfig;
-use url::Url;
+use secrecy::{ExposeSecret, SecretString};
+use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::answer::{self, Dialect};
 use super::failure::Cause;
-use crate::config::Config;
+use crate::config::{Config, CredentialSource};
 
 /// How long a metadata service on this machine or link may take to accept a connection.
 const METADATA_CONNECT: Duration = Duration::from_secs(2);
@@ -51,16 +52,33 @@ impl Transports {
         let entra = builder(tls).connect_timeout(config.upstream.connect_timeout);
         let entra = config.proxies.apply(entra)?.build()?;
         let imds = Some(config.credential.imds_endpoint.clone());
+        let transport = |client: &reqwest::Client, dialect, imds| -> Arc<dyn HttpClient> {
+            Arc::new(Transport { client: client.clone(), dialect, secret: None, imds })
+        };
         Ok(Self {
-            imds: Arc::new(Transport { client: metadata.clone(), dialect: Dialect::ManagedIdentity, imds }),
-            app_service: Arc::new(Transport {
-                client: metadata.clone(),
-                dialect: Dialect::ManagedIdentity,
+            imds: transport(&metadata, Dialect::ManagedIdentity, imds),
+            app_service: transport(&metadata, Dialect::ManagedIdentity, None),
+            entra: Arc::new(Transport {
+                client: entra,
+                dialect: Dialect::Entra,
+                secret: secret(&config.credential.source),
                 imds: None,
             }),
-            entra: Arc::new(Transport { client: entra, dialect: Dialect::Entra, imds: None }),
             metadata,
         })
+    }
+}
+
+/// The secret that goes to Entra, if one does.
+fn secret(source: &CredentialSource) -> Option<SecretString> {
+    match source {
+        CredentialSource::ClientSecret { secret, .. } => Some(secret.clone()),
+        CredentialSource::Auto(links) => links.iter().find_map(secret),
+        CredentialSource::ManagedIdentity(_)
+        | CredentialSource::WorkloadIdentity { .. }
+        | CredentialSource::ClientCertificate { .. }
+        | CredentialSource::AzureCli { .. }
+        | CredentialSource::AzureDeveloperCli { .. } => None,
     }
 }
 
@@ -73,6 +91,8 @@ fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
 struct Transport {
     client: reqwest::Client,
     dialect: Dialect,
+    /// What goes out with requests and must not come back in anybody's words.
+    secret: Option<SecretString>,
     /// Where the metadata service is. `azure_identity` has its address built in, and reads the process's own environment
     /// for other places: what the configuration says wins over both.
     imds: Option<Url>,
@@ -99,7 +119,12 @@ impl HttpClient for Transport {
         let (_, headers, body) = response.deconstruct();
         let content = read(body).await.map_err(|error| unreachable(&error))?;
         if !status.is_success() {
-            return Err(failed(Cause::Refused { service, status: status.into(), words: words(&content), retry_after }));
+            return Err(failed(Cause::Refused {
+                service,
+                status: status.into(),
+                words: words(&content, self.secret.as_ref()),
+                retry_after,
+            }));
         }
         let token =
             answer::rewrite(self.dialect, &content).map_err(|problem| failed(Cause::NoToken { service, problem }))?;
@@ -139,7 +164,7 @@ fn retry_after(response: &AsyncRawResponse) -> Option<Duration> {
 }
 
 /// Entra's and IMDS's own words: `error_description` if there is one, else the whole content, on one line.
-fn words(content: &[u8]) -> String {
+fn words(content: &[u8], secret: Option<&SecretString>) -> String {
     #[derive(serde::Deserialize)]
     struct Refusal {
         error: String,
@@ -150,7 +175,17 @@ fn words(content: &[u8]) -> String {
         Ok(refusal) => format!("{}: {}", refusal.error, refusal.error_description),
         Err(_) => String::from_utf8_lossy(content).into_owned(),
     };
-    line(&text)
+    match secret {
+        Some(secret) => line(&without(secret, &text)),
+        None => line(&text),
+    }
+}
+
+/// Blocking gateways show what they have blocked.
+fn without(secret: &SecretString, text: &str) -> String {
+    let plain = secret.expose_secret();
+    let encoded = Zeroizing::new(form_urlencoded::byte_serialize(plain.as_bytes()).collect::<String>());
+    text.replace(plain, "(secret)").replace(encoded.as_str(), "(secret)")
 }
 
 /// Text on one line, cut to what is worth keeping, without anything that looks like a token.
@@ -188,26 +223,33 @@ mod tests {
     #[test]
     fn entras_words_survive_escapes() {
         let content = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret.\r\nTrace ID: 1","error_codes":[7000215]}"#;
-        assert_eq!(words(content), "AADSTS7000215: Invalid client secret. Trace ID: 1");
+        assert_eq!(words(content, None), "AADSTS7000215: Invalid client secret. Trace ID: 1");
     }
 
     #[test]
     fn imds_words_are_both_of_its_members() {
         let content = br#"{"error":"invalid_request","error_description":"Identity not found"}"#;
-        assert_eq!(words(content), "invalid_request: Identity not found");
+        assert_eq!(words(content, None), "invalid_request: Identity not found");
     }
 
     #[test]
     fn content_that_is_no_json_is_cut_to_a_line() {
-        assert_eq!(words(b"<html>\n  bad\n</html>"), "<html> bad </html>");
-        assert!(words("ä".repeat(5000).as_bytes()).len() <= WORDS + '…'.len_utf8());
-        assert!(words("ä ".repeat(5000).as_bytes()).len() <= WORDS + '…'.len_utf8());
+        assert_eq!(words(b"<html>\n  bad\n</html>", None), "<html> bad </html>");
+        assert!(words("ä".repeat(5000).as_bytes(), None).len() <= WORDS + '…'.len_utf8());
+        assert!(words("ä ".repeat(5000).as_bytes(), None).len() <= WORDS + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_secret_that_comes_back_is_not_kept() {
+        let secret = SecretString::from("a~b c/d+e".to_owned());
+        let told = words(b"<p>client_secret=a%7Eb+c%2Fd%2Be&amp; or a~b c/d+e</p>", Some(&secret));
+        assert_eq!(told, "<p>client_secret=(secret)&amp; or (secret)</p>");
     }
 
     #[test]
     fn a_token_in_the_words_is_not_kept() {
         let token = format!("eyJ{}.eyJ{}.x", "a".repeat(40), "b".repeat(40));
-        assert_eq!(words(format!("bad assertion '{token}' given").as_bytes()), "bad assertion (token) given");
+        assert_eq!(words(format!("bad assertion '{token}' given").as_bytes(), None), "bad assertion (token) given");
     }
 
     #[test]

@@ -55,7 +55,9 @@ pub struct Obstacle {
 impl Readiness {
     /// What gives the tokens for the resource, once one has.
     fn source(&self) -> Option<&'static str> {
-        (self.tokens.account().renewals > 0).then(|| self.tokens.source().name())
+        let name = self.tokens.source().name();
+        // Of several, the chain's own name stands for none of them.
+        (self.tokens.account().renewals > 0 && name != "auto").then_some(name)
     }
 
     /// What is in the way of serving: nothing while a usable token is held and the end has not begun.

@@ -37,19 +37,23 @@ impl Refusals {
         Self { clock, seen: Mutex::default() }
     }
 
-    /// Counts a refusal, and tells it unless that was done a moment ago.
-    pub fn record(&self, cause: &'static str, hint: String) {
+    /// Counts a refusal, and tells it unless its like was told a moment ago: callers decide how many there are.
+    pub fn record(&self, cause: &'static str, hint: &str) {
         let now = self.clock.now();
-        let mut seen = self.open();
-        let known = seen.get(cause);
-        let told_at = known.filter(|known| known.hint == hint).map(|known| known.told_at);
-        let is_news = told_at.is_none_or(|told| now.duration_since(told).is_ok_and(|past| past >= SPACING));
+        let is_news = {
+            let mut seen = self.open();
+            let known = seen.get(cause);
+            // A time in the future is one before the clock was set back.
+            let since = |known: &Refusal| now.duration_since(known.told_at).map_or(SPACING, |past| past);
+            let is_news = known.is_none_or(|known| since(known) >= SPACING);
+            let told_at = known.filter(|_| !is_news).map_or(now, |known| known.told_at);
+            let count = known.map_or(0, |known| known.count) + 1;
+            seen.insert(cause, Refusal { count, last_at: now, hint: hint.to_owned(), told_at });
+            is_news
+        };
         if is_news {
             tracing::warn!(cause, hint, "the resource refuses requests");
         }
-        let count = known.map_or(0, |known| known.count) + 1;
-        let told_at = if is_news { now } else { told_at.unwrap_or(now) };
-        seen.insert(cause, Refusal { count, last_at: now, hint, told_at });
     }
 
     /// What was refused so far.

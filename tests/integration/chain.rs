@@ -169,3 +169,59 @@ async fn what_was_chosen_and_then_needs_a_person_is_one_of_several_again() {
     assert_eq!(proxy.get("/v1/models").await.status(), 200);
     assert_eq!(status(&proxy).await["credential"]["source"], "managed-identity");
 }
+
+/// After how many seconds it is worth asking again.
+fn retry_after(response: &reqwest::Response) -> u64 {
+    response.headers()["retry-after"].to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_machine_whose_network_comes_up_late_does_not_wait_for_a_person() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    executable(&tools.path().join("az"), "#!/bin/sh\necho \"ERROR: Please run 'az login'\" >&2; exit 1\n");
+    azure.control().fault(Fault::new(Route::Metadata, Action::Close).times(1));
+    let proxy = Running::start(&mut auto(&azure, &tools)).await;
+    let response = proxy.get("/v1/models").await;
+    if response.status() == 503 {
+        assert!(retry_after(&response) < 5, "{response:?}");
+    }
+    within(azure.control().until(|state| state.count(Route::Imds) == 1)).await;
+}
+
+#[tokio::test]
+async fn a_tool_that_is_ill_is_waited_for_too() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    executable(&tools.path().join("az"), "#!/bin/sh\necho 'ERROR: connection aborted' >&2; exit 1\n");
+    let token = azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com");
+    let answer = format!(r#"{{"token":"{token}","expiresOn":"2100-01-01T00:00:00Z"}}"#);
+    executable(&tools.path().join("azd"), &format!("#!/bin/sh\necho '{answer}'\n"));
+    let mut command = auto(&azure, &tools);
+    let proxy = Running::start(command.args(["--set", "credential.imds_endpoint=http://127.0.0.1:9"])).await;
+    let text = proxy.get("/v1/models").await.text().await.unwrap();
+    assert!(text.contains("azure-cli: ERROR: connection aborted"), "{text}");
+    assert_eq!(status(&proxy).await["credential"]["source"], Value::Null);
+}
+
+/// Whoever runs as a machine's identity does not become the person who is signed in there.
+#[tokio::test]
+async fn a_deployed_identity_is_never_exchanged_for_a_persons() {
+    let (azure, tools) = (emulator().await, tempfile::tempdir().unwrap());
+    az(&tools, &azure.access_token(&world::SERVICE_PRINCIPAL, "https://cognitiveservices.azure.com"));
+    std::fs::create_dir(tools.path().join(".azure")).unwrap();
+    let proxy = Running::start(&mut auto(&azure, &tools)).await;
+    assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    azure.control().revoke_tokens(true);
+    azure.control().fault(Fault::new(Route::Imds, Action::status(400)));
+    assert_eq!(proxy.get("/v1/models").await.status(), 401, "the identity was taken away");
+    std::fs::write(tools.path().join(".azure/azureProfile.json"), "{}").unwrap();
+    assert_eq!(proxy.get("/v1/models").await.status(), 401, "az is not asked");
+    azure.control().clear_faults();
+    std::fs::write(tools.path().join(".azure/azureProfile.json"), "{} ").unwrap();
+    within(async {
+        while proxy.get("/v1/models").await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(status(&proxy).await["credential"]["source"], "managed-identity");
+}

@@ -6,7 +6,7 @@ use std::io::Write;
 use aoai_auth_proxy::emulator::{Action, Route, world};
 use aoai_auth_proxy::tls;
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -146,18 +146,21 @@ fn role_missing() -> String {
 
 #[tokio::test]
 async fn a_compressed_refusal_is_explained_too() {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(role_missing().as_bytes()).unwrap();
-    let content = encoder.finish().unwrap();
-    let head = format!(
-        "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n",
-        content.len()
-    );
-    let (fields, content) = passed_on([head.into_bytes(), content].concat()).await;
-    assert!(!fields.contains_key("content-encoding"));
-    let content: Value = serde_json::from_slice(&content.unwrap()).unwrap();
-    assert!(content["error"]["hint"].is_string());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(role_missing().as_bytes()).unwrap();
+    let mut deflate = ZlibEncoder::new(Vec::new(), Compression::default());
+    deflate.write_all(role_missing().as_bytes()).unwrap();
+    for (coding, content) in [("gzip", gzip.finish().unwrap()), ("deflate", deflate.finish().unwrap())] {
+        let head = format!(
+            "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-encoding: {coding}\r\ncontent-length: \
+             {}\r\nconnection: close\r\n\r\n",
+            content.len()
+        );
+        let (fields, content) = passed_on([head.into_bytes(), content].concat()).await;
+        assert!(!fields.contains_key("content-encoding"), "{coding}");
+        let content: Value = serde_json::from_slice(&content.unwrap()).unwrap();
+        assert!(content["error"]["hint"].is_string(), "{coding}");
+    }
 }
 
 #[tokio::test]
@@ -184,12 +187,14 @@ async fn what_cannot_be_read_as_a_whole_passes_as_it_is() {
 #[tokio::test]
 async fn a_refusal_that_breaks_off_is_broken_off() {
     let content = role_missing();
-    let head = format!(
-        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        content.len() + 1
-    );
-    let (_, passed) = passed_on([head.as_bytes(), content.as_bytes()].concat()).await;
-    assert!(passed.is_err());
+    for status in ["401 Unauthorized", "403 Forbidden"] {
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            content.len() + 1
+        );
+        let (_, passed) = passed_on([head.as_bytes(), content.as_bytes()].concat()).await;
+        assert!(passed.is_err(), "{status}");
+    }
 }
 
 #[tokio::test]

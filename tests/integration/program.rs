@@ -1,7 +1,6 @@
 //! The built program, run in an environment that holds nothing of this machine's.
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -79,7 +78,11 @@ pub(crate) fn serve(azure: &Emulator) -> Command {
 }
 
 pub(crate) fn executable(path: &Path, script: &str) {
-    let mut file = std::fs::File::create(path).unwrap();
-    file.write_all(script.as_bytes()).unwrap();
-    file.set_permissions(std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by a child: a file that this process has open for writing cannot be run, and whatever another test starts
+    // meanwhile has it open too.
+    let mut child = std::process::Command::new("/bin/sh");
+    let mut child =
+        child.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
 }

@@ -114,25 +114,29 @@ async fn a_credential_that_fails_tells_no_secret() {
     };
     let with = |kind: &str, client: &str, setting: String| [common(kind, client), vec![setting]].concat();
     let (application, identity) = (world::SERVICE_PRINCIPAL.client_id, world::USER_ASSIGNED.client_id);
+    let secret_setting = |secret: &str| format!("credential.client_secret={secret}");
     let file_setting = format!("credential.federated_token_file={}", file.path().display());
     // Entra gives a token, refuses, answers with the secret in it, and is broken.
-    for action in [None, Some(Action::status(401)), Some(echoing(&federated)), Some(Action::Close)] {
+    let wrong = "a-wrong-secret-of-ours";
+    let page = format!("<html>Blocked: client_secret={} or client_secret={wrong}</html>", world::CLIENT_SECRET);
+    let blocked = Action::Status { status: 403, body: Some(page), headers: std::collections::BTreeMap::default() };
+    for action in [None, Some(Action::status(401)), Some(echoing(&federated)), Some(blocked), Some(Action::Close)] {
         azure.control().clear_faults();
         if let Some(action) = action {
             azure.control().fault(Fault::new(Route::Entra, action));
         }
-        for settings in [
-            with("client-secret", application, format!("credential.client_secret={}", world::CLIENT_SECRET)),
-            with("client-secret", application, "credential.client_secret=a-wrong-secret-of-ours".to_owned()),
-            with("workload-identity", identity, file_setting.clone()),
-            with("workload-identity", application, file_setting.clone()),
+        for (settings, secret) in [
+            (with("client-secret", application, secret_setting(world::CLIENT_SECRET)), world::CLIENT_SECRET),
+            (with("client-secret", application, secret_setting(wrong)), wrong),
+            (with("workload-identity", identity, file_setting.clone()), &federated),
+            (with("workload-identity", application, file_setting.clone()), &federated),
         ] {
             let proxy = start(&azure, &settings).await;
             let text = answers(&proxy).await;
             let (_, log) = proxy.stop().await;
             for (what, text) in [("an answer", &text), ("the log", &log)] {
                 holds_none(text, tokens_seen(&azure), what);
-                holds_none(text, [world::CLIENT_SECRET, "a-wrong-secret-of-ours", &federated, CALLERS_KEY], what);
+                holds_none(text, [secret, CALLERS_KEY], what);
             }
         }
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aoai_auth_proxy::clock::ManualClock;
+use aoai_auth_proxy::clock::{Clock, ManualClock};
 use aoai_auth_proxy::config::Scope;
 
 use aoai_auth_proxy::emulator::{Action, Fault, Route, world};
 use aoai_auth_proxy::identity::tokens::TokenSlot;
-use aoai_auth_proxy::identity::{AccessToken, Cause, CredentialError, TokenSource};
+use aoai_auth_proxy::identity::{AccessToken, Cause, CredentialError, Remedy, TokenSource};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -162,7 +162,8 @@ async fn a_certificate_signs_for_its_application_and_may_be_replaced_by_the_righ
         assert!(text.contains("AADSTS700027") && text.contains("--cert @"), "{text}");
 
         std::fs::write(file.path(), azure.client_certificate_pem()).unwrap();
-        assert_eq!(within(client().get(&url).send()).await.unwrap().status(), 200, "at once");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(within(client().get(&url).send()).await.unwrap().status(), 200, "as good as at once");
     }
 }
 
@@ -269,5 +270,94 @@ async fn a_panic_in_a_credentials_code_is_one_failure() {
     let failure = within(slot.token()).await.unwrap_err();
     assert!(failure.error.cause == Cause::Panicked);
     clock.advance(Duration::from_secs(60));
+    assert!(within(slot.token()).await.is_ok());
+}
+
+/// A credential that fails so many times, and whose files may change all the time.
+#[derive(Debug)]
+struct Failing {
+    clock: Arc<ManualClock>,
+    failures: u32,
+    remedy: Option<Remedy>,
+    slow: Option<Duration>,
+    restless: bool,
+    fetches: AtomicU32,
+    stamp: AtomicU32,
+}
+
+impl Failing {
+    fn new(clock: &Arc<ManualClock>, failures: u32) -> Self {
+        let (clock, fetches, stamp) = (clock.clone(), AtomicU32::new(0), AtomicU32::new(0));
+        Self { clock, failures, remedy: None, slow: None, restless: false, fetches, stamp }
+    }
+}
+
+#[async_trait]
+impl TokenSource for Failing {
+    async fn fetch(&self, _: &Scope) -> Result<AccessToken, CredentialError> {
+        if let Some(slow) = self.slow {
+            tokio::time::sleep(slow).await;
+        }
+        if self.fetches.fetch_add(1, Ordering::Relaxed) < self.failures {
+            let cause = Cause::Tool("no".to_owned());
+            return Err(CredentialError { credential: self.name(), cause, remedy: self.remedy.clone() });
+        }
+        Ok(AccessToken { secret: "t".to_owned().into(), expires_at: self.clock.now() + HOUR })
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+
+    fn touched(&self) -> Option<SystemTime> {
+        let stamp = if self.restless { self.stamp.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(stamp.into()))
+    }
+}
+
+fn slot(source: Failing) -> (TokenSlot, Arc<Failing>) {
+    let (source, scope) = (Arc::new(source), Scope::parse("https://cognitiveservices.azure.com/.default").unwrap());
+    (TokenSlot::new(scope, source.clone(), source.clock.clone()), source)
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_ends_all_rest() {
+    let clock = Arc::new(ManualClock::stopped());
+    let (slot, _) = slot(Failing::new(&clock, 1));
+    let failure = within(slot.token()).await.unwrap_err();
+    clock.set_back(2 * HOUR);
+    assert!(failure.retry_after(clock.now()) < 5);
+    assert!(within(slot.token()).await.is_ok());
+}
+
+#[tokio::test]
+async fn files_that_change_all_the_time_cause_no_storm() {
+    let clock = Arc::new(ManualClock::stopped());
+    let mut source = Failing::new(&clock, u32::MAX);
+    source.restless = true;
+    source.remedy = Some(Remedy { advice: "x".to_owned(), only: true });
+    let (slot, source) = slot(source);
+    assert!(within(slot.token()).await.is_err());
+    // Each of these looks at the files again.
+    for _ in 0..100 {
+        assert!(slot.token().now_or_never().is_none_or(|token| token.is_err()));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(source.fetches.load(Ordering::Relaxed), 1, "the clock stands still");
+}
+
+#[tokio::test]
+async fn a_failure_from_before_the_machine_slept_is_not_what_the_first_request_is_told() {
+    let clock = Arc::new(ManualClock::stopped());
+    let mut source = Failing::new(&clock, 1);
+    // Longer than requests wait after a failure.
+    source.slow = Some(Duration::from_millis(1200));
+    let (slot, _) = slot(source);
+    assert!(within(slot.token()).await.is_err());
+    clock.advance(8 * HOUR);
     assert!(within(slot.token()).await.is_ok());
 }

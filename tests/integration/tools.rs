@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program::{Running, emulator, executable, serve};
-use crate::support::within;
+use crate::support::{client, within};
 
 /// A home with a `bin`, where `name` does what the script says and counts how often it was run.
 fn tool(name: &str, script: &str) -> TempDir {
@@ -79,7 +79,7 @@ async fn azd_gives_tokens_too() {
 async fn whoever_is_not_signed_in_is_told_what_to_type_and_is_served_once_it_was_typed() {
     let azure = emulator().await;
     let script = format!(
-        "if [ -e \"$HOME/.azure/azureProfile.json\" ]; then {}; else echo \"ERROR: Please run 'az login' to setup account.\" \
+        "if [ -e \"$HOME/.azure/azureProfile.json\" ] && [ ! -e \"$HOME/signed-in-as-somebody-else\" ]; then {}; else echo \"ERROR: Please run 'az login' to setup account.\" \
          >&2; exit 1; fi",
         az_prints(&token(&azure))
     );
@@ -95,9 +95,15 @@ async fn whoever_is_not_signed_in_is_told_what_to_type_and_is_served_once_it_was
         assert_eq!(proxy.get("/v1/models").await.status(), 503);
     }
     assert_eq!(runs(home.path()), 1, "nothing has changed since");
+    // A cache changes with every use of the tool, by whomever.
     std::fs::write(home.path().join(".azure/msal_token_cache.json"), "{}").unwrap();
     assert_eq!(proxy.get("/v1/models").await.status(), 503);
+    assert_eq!(runs(home.path()), 1);
+    std::fs::write(home.path().join(".azure/azureProfile.json"), "").unwrap();
+    std::fs::write(home.path().join("signed-in-as-somebody-else"), "").unwrap();
+    assert_eq!(proxy.get("/v1/models").await.status(), 503);
     assert_eq!(runs(home.path()), 2, "something has changed, and was no help");
+    std::fs::remove_file(home.path().join("signed-in-as-somebody-else")).unwrap();
     std::fs::write(home.path().join(".azure/azureProfile.json"), "{}").unwrap();
     assert_eq!(proxy.get("/v1/models").await.status(), 200, "at once, without a restart");
     assert_eq!(runs(home.path()), 3);
@@ -114,6 +120,7 @@ async fn what_a_tool_says_reaches_whoever_asked() {
         ("echo 'ERROR: AADSTS70043: The refresh token has expired' >&2; exit 1", "`az login`"),
         ("echo 'ERROR: AADSTS50076: you must use multi-factor' >&2; exit 1", "`az login --scope https://cognitive"),
         ("exit 127", "az not found on PATH"),
+        ("echo 'ERROR: AADSTS90033: A transient error has occurred' >&2; exit 1", "AADSTS90033"),
         ("echo 'Traceback: something broke' >&2; exit 3", "something broke"),
         ("echo '{\"accessToken\":\"SECRET\",\"tokenType\":\"Bearer\"}'", "az upgrade"),
         ("echo 'SECRET'", "what it printed is no token"),
@@ -142,6 +149,39 @@ async fn the_metadata_service_does_not_see_the_secret_of_another() {
     let requests = azure.control().requests();
     let asked = requests.iter().find(|request| request.route == Route::Imds).unwrap();
     assert!(!asked.headers.contains_key("x-identity-header"), "{asked:?}");
+}
+
+/// Entra numbers each of its refusals, and the emulator does so too.
+#[tokio::test]
+async fn a_failure_that_lasts_is_told_once() {
+    let azure = emulator().await;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("token");
+    std::fs::write(&file, "no token").unwrap();
+    let settings = [
+        format!("credential.tenant_id={}", world::TENANT_ID),
+        format!("credential.client_id={}", world::USER_ASSIGNED.client_id),
+        format!("credential.federated_token_file={}", file.display()),
+    ];
+    let settings = settings.each_ref().map(String::as_str);
+    let proxy = start(&azure, &home, "workload-identity", &settings).await;
+    within(azure.control().until(|state| state.count(Route::Entra) >= 3)).await;
+    let (_, log) = proxy.stop().await;
+    assert_eq!(log.matches("AADSTS50027").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn whoever_asks_for_many_deployments_does_not_flood_the_log() {
+    let azure = emulator().await;
+    let home = tool("az", &az_prints(&token(&azure)));
+    let proxy = start(&azure, &home, "azure-cli", &[]).await;
+    for n in 0..10 {
+        let request = client().post(format!("{}/v1/chat/completions", proxy.url));
+        let request = request.json(&serde_json::json!({ "model": format!("no-such-{n}"), "messages": [] }));
+        assert_eq!(within(request.send()).await.unwrap().status(), 404);
+    }
+    let (_, log) = proxy.stop().await;
+    assert_eq!(log.matches("the resource refuses requests").count(), 1, "{log}");
 }
 
 #[tokio::test]
