@@ -54,9 +54,15 @@ pub(in crate::identity) enum Problem {
     NoMatch,
     #[error("holds a certificate that cannot be read; export it anew")]
     BrokenCertificate,
-    #[error("is encrypted, and there is no password for it; configure one, or leave the encryption out")]
+    #[error(
+        "is encrypted, and there is no password for it; set credential.client_certificate_password \
+         (AZURE_CLIENT_CERTIFICATE_PASSWORD), or leave the encryption out"
+    )]
     NoPassword,
-    #[error("cannot be opened with the password that is configured; is it the right one, and the file whole?")]
+    #[error(
+        "cannot be opened with the password that credential.client_certificate_password \
+         (AZURE_CLIENT_CERTIFICATE_PASSWORD) gives; is it the right one, and the file whole?"
+    )]
     WrongPassword,
     #[error(
         "is encrypted in a way that is not supported ({0}); \
