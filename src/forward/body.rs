@@ -77,11 +77,9 @@ impl ResponseBody {
         self.exchange = Some(exchange);
     }
 
-    /// All of the content, if it comes soon and is no longer than `longest`; it is passed on all the same.
+    /// All of the content, if it comes soon and is no longer than `longest`; it is passed on all the same. To be asked once:
+    /// content that broke off has no more to come.
     pub(super) async fn look_ahead(&mut self, longest: usize) -> Option<Vec<u8>> {
-        if self.failed.is_some() {
-            return None;
-        }
         let all = timeout(LOOK_AHEAD, async {
             while !self.incoming.is_end_stream() {
                 match poll_fn(|cx| self.poll_incoming(cx)).await {
