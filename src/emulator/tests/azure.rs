@@ -70,7 +70,7 @@ async fn entra_takes_a_secret_or_a_federated_token() {
     let emulator = emulator().await;
     let secret = [("client_id", SERVICE_PRINCIPAL.client_id), ("client_secret", CLIENT_SECRET)];
     let granted = entra(&emulator, TENANT_ID, &secret).await.json();
-    assert_eq!(granted["expires_in"], json!(3599));
+    assert!((3_500..=3_599).contains(&granted["expires_in"].as_u64().unwrap()), "{granted}");
     let federated = emulator.federated_token();
     let assertion = [
         ("client_id", USER_ASSIGNED.client_id),
