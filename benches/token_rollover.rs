@@ -109,11 +109,11 @@ impl Proxy {
             let tls = tls::client(&config.upstream.authorities).expect("TLS");
             let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
             let lifecycle = Lifecycle::new();
-            let app = App::new(&config, &tls, &credentials, clock, lifecycle.clone()).expect("an app");
+            let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone()).expect("an app");
             let listener = TcpListener::bind(config.listen).await.expect("a socket");
             let address = listener.local_addr().expect("its address").to_string();
             app.start();
-            tokio::spawn(serve(listener, app, config.limits, lifecycle));
+            tokio::spawn(serve(listener, app, config.limits, lifecycle, clock));
             address
         };
         let address = runtime.spawn(serving).await.expect("the proxy");

@@ -1,7 +1,5 @@
 //! The router, and everything that happens to a request on its way to a route, outermost first.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,8 +11,6 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::service::Service;
 use rustls::ClientConfig;
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -31,6 +27,7 @@ use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
 use crate::management::{self, Models};
+use crate::server::{Answer, Content};
 use crate::status::{self, Readiness};
 use crate::telemetry::exchange::{Exchange, Explained, Route};
 use crate::telemetry::refusals::Refusals;
@@ -105,7 +102,7 @@ impl App {
     }
 
     /// One request's walk. Every step has its place for the reason beside it.
-    async fn answer(&self, request: Request<Incoming>) -> Response<AppBody> {
+    async fn walk(&self, request: Request<Content>) -> Response<AppBody> {
         // First, so that every answer carries an id and every request has its line in the log.
         let id = request_id(&request);
         let mut exchange = Exchange::begin(request.method().clone(), id.clone());
@@ -129,7 +126,7 @@ impl App {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, id: &HeaderValue, exchange: &mut Exchange) -> Response<AppBody> {
+    async fn route(&self, request: Request<Content>, id: &HeaderValue, exchange: &mut Exchange) -> Response<AppBody> {
         if let Some(target) = target::map(&self.0.prefix, request.uri()) {
             exchange.routed(Route::Resource);
             return match self.0.forwarder.forward(request, target, id).await {
@@ -146,7 +143,7 @@ impl App {
 }
 
 /// Whether a request may be looked at any further.
-fn admit(request: &Request<Incoming>) -> Result<(), ProxyError> {
+fn admit(request: &Request<Content>) -> Result<(), ProxyError> {
     // Before anything is read: whoever may not call learns nothing else.
     guard::admit(request)?;
     // Before routing: whatever routes by a path must not be the first to find out that it means another.
@@ -169,11 +166,15 @@ fn own_routes(models: Models, readiness: Readiness) -> Router {
 }
 
 /// The caller's id of its request if it is fit to be sent on, else a new one.
-fn request_id(request: &Request<Incoming>) -> HeaderValue {
+fn request_id(request: &Request<Content>) -> HeaderValue {
     let fit = |id: &&HeaderValue| !id.is_empty() && id.len() <= LONGEST_ID && id.to_str().is_ok();
     if let Some(id) = request.headers().get(REQUEST_ID).filter(fit) {
         return id.clone();
     }
+    new_id()
+}
+
+fn new_id() -> HeaderValue {
     let mut buffer = Uuid::encode_buffer();
     let text = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
@@ -183,14 +184,21 @@ fn own_response(error: ProxyError) -> Response<AppBody> {
     error.into_response().map(AppBody::Own)
 }
 
-impl Service<Request<Incoming>> for App {
-    type Response = Response<AppBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+impl Answer for App {
+    type Body = AppBody;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let app = self.clone();
-        Box::pin(async move { Ok(app.answer(request).await) })
+    async fn answer(&self, request: Request<Content>) -> Response<AppBody> {
+        self.walk(request).await
+    }
+
+    fn refuse(&self, error: ProxyError) -> Response<AppBody> {
+        let id = new_id();
+        let mut response = own_response(error);
+        if let Some(ErrorReport { code, message }) = response.extensions_mut().remove() {
+            tracing::warn!(code, error = message, status = response.status().as_u16(), ?id, "what came was no request");
+        }
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
     }
 }
 

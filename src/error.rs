@@ -18,9 +18,24 @@ pub enum ProxyError {
     /// The path could leave its prefix or is ambiguous.
     #[error("the request path {0}")]
     InvalidPath(&'static str),
-    /// The request is malformed, or broke off.
+    /// The request is malformed or ambiguous, or broke off.
     #[error("{0}")]
     InvalidRequest(Cow<'static, str>),
+    /// A request's head is longer than anybody needs.
+    #[error("the request's head is too large: at most 64 KiB and 128 fields are read")]
+    HeadTooLarge,
+    /// The request's content is longer than is allowed.
+    #[error("the request's content is longer than {most} bytes (limits.max_body)")]
+    BodyTooLarge {
+        /// What is allowed.
+        most: u64,
+    },
+    /// More requests are under way than may be.
+    #[error("{most} requests are under way already (limits.max_in_flight)")]
+    Overloaded {
+        /// How many may be.
+        most: usize,
+    },
     /// The request names a host that is not this machine.
     #[error("this proxy answers to localhost, 127.0.0.1 and [::1] only")]
     HostDenied,
@@ -76,8 +91,10 @@ pub enum ProxyError {
         seconds: u64,
     },
     /// The caller stopped in the middle of its request.
-    #[error("the request's content stood still for {seconds} s")]
+    #[error("the request's {part} {} {seconds} s", part.stopped())]
     RequestTimeout {
+        /// Where it stopped.
+        part: RequestPart,
         /// The deadline that passed.
         seconds: u64,
     },
@@ -91,6 +108,34 @@ pub enum ProxyError {
         /// Whole seconds until the next attempt is due.
         retry_after: u64,
     },
+}
+
+/// A part of a request that a caller may be slow with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestPart {
+    /// Request line and fields.
+    Head,
+    /// What follows them.
+    Content,
+}
+
+impl RequestPart {
+    /// What it means that its deadline has passed.
+    fn stopped(self) -> &'static str {
+        match self {
+            Self::Head => "was not complete within",
+            Self::Content => "stood still for",
+        }
+    }
+}
+
+impl fmt::Display for RequestPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Head => "head",
+            Self::Content => "content",
+        })
+    }
 }
 
 /// Why no connection was made, in RFC 9209's terms (§2.3).
@@ -135,6 +180,8 @@ impl ProxyError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::InvalidPath(_) | Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::HostDenied => StatusCode::MISDIRECTED_REQUEST,
             Self::OriginDenied => StatusCode::FORBIDDEN,
@@ -144,7 +191,7 @@ impl ProxyError {
                 StatusCode::BAD_GATEWAY
             }
             Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::CredentialUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CredentialUnavailable { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -153,7 +200,9 @@ impl ProxyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidPath(_) => "invalid_path",
-            Self::InvalidRequest(_) => "invalid_request",
+            Self::InvalidRequest(_) | Self::HeadTooLarge => "invalid_request",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Overloaded { .. } => "overloaded",
             Self::RequestTimeout { .. } => "request_timeout",
             Self::HostDenied => "host_denied",
             Self::OriginDenied => "origin_denied",
@@ -171,7 +220,11 @@ impl ProxyError {
     /// RFC 9209's proxy error type (§2.3).
     fn proxy_status(&self) -> &'static str {
         match self {
-            Self::InvalidPath(_) | Self::InvalidRequest(_) | Self::RequestTimeout { .. } => "http_request_error",
+            Self::InvalidPath(_)
+            | Self::InvalidRequest(_)
+            | Self::HeadTooLarge
+            | Self::BodyTooLarge { .. }
+            | Self::RequestTimeout { .. } => "http_request_error",
             Self::HostDenied
             | Self::OriginDenied
             | Self::NotFound
@@ -186,6 +239,7 @@ impl ProxyError {
             Self::UpstreamProtocol { .. } => "http_protocol_error",
             Self::UpstreamTimeout { .. } => "http_response_timeout",
             Self::CredentialUnavailable { .. } => "proxy_internal_error",
+            Self::Overloaded { .. } => "connection_limit_reached",
         }
     }
 
@@ -200,8 +254,12 @@ impl ProxyError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
+            // Requests are short, mostly.
+            Self::Overloaded { .. } => Some(1),
             Self::InvalidPath(_)
             | Self::InvalidRequest(_)
+            | Self::HeadTooLarge
+            | Self::BodyTooLarge { .. }
             | Self::HostDenied
             | Self::OriginDenied
             | Self::NotFound

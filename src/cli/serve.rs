@@ -31,7 +31,7 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
     let lifecycle = Lifecycle::new();
     let tls = tls::client(&config.upstream.authorities)?;
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
-    let app = App::new(config, &tls, &credentials, clock, lifecycle.clone())?;
+    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone())?;
 
     let listen_error = |error| Failure::Listen { address: config.listen, error };
     let listener = listen(config.listen).map_err(listen_error)?;
@@ -47,7 +47,7 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
         "serving",
     );
     app.start();
-    let serving = serve(listener, app, config.limits, lifecycle.clone());
+    let serving = serve(listener, app, config.limits, lifecycle.clone(), clock);
     tokio::pin!(serving);
     let signals = tokio::select! {
         // Serving ends by a signal alone.

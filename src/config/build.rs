@@ -39,6 +39,8 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
         management: management(settings.management, &cloud),
         limits: Limits {
             max_connections: settings.limits.max_connections,
+            max_in_flight: settings.limits.max_in_flight,
+            max_body: settings.limits.max_body,
             header_timeout: settings.limits.header_timeout,
             shutdown_grace: settings.limits.shutdown_grace,
         },

@@ -200,6 +200,10 @@ pub struct Management {
 pub struct Limits {
     /// `limits.max_connections`: further connections wait in the listen queue.
     pub max_connections: usize,
+    /// `limits.max_in_flight`: further requests are turned away.
+    pub max_in_flight: usize,
+    /// `limits.max_body`: the most bytes that a request's content may have.
+    pub max_body: u64,
     /// `limits.header_timeout`: how long a request's head may take.
     pub header_timeout: Duration,
     /// `limits.shutdown_grace`: how long running requests may go on after the signal to stop.

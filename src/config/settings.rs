@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
@@ -116,8 +117,12 @@ pub(super) struct Management {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
-    #[serde(deserialize_with = "connections")]
+    #[serde(deserialize_with = "places")]
     pub(super) max_connections: usize,
+    #[serde(deserialize_with = "places")]
+    pub(super) max_in_flight: usize,
+    #[serde(deserialize_with = "size")]
+    pub(super) max_body: u64,
     #[serde(deserialize_with = "duration")]
     pub(super) header_timeout: Duration,
     #[serde(deserialize_with = "duration_or_zero")]
@@ -204,11 +209,16 @@ fn duration_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Durati
 }
 
 /// Read as text: as a number, `yes` would be 1 and `10.7` would be 10.
-fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     /// More than a process may have files open, and fewer than a semaphore has places.
     const MOST: usize = 1_000_000;
     match text(deserializer)?.parse() {
         Ok(number) if (1..=MOST).contains(&number) => Ok(number),
         _ => Err(de::Error::custom(format!("expected a whole number, at least 1 and at most {MOST}"))),
     }
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size: Result<ByteSize, _> = text(deserializer)?.parse();
+    size.map(|size| size.as_u64()).map_err(|_| de::Error::custom("expected a size like 512MiB, 1GB or 65536"))
 }

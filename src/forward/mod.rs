@@ -19,11 +19,11 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use crate::config;
 use crate::error::ProxyError;
 use crate::identity::tokens::{Token, TokenSlot};
+use crate::server::Content;
 use crate::telemetry::refusals::Refusals;
 
 use body::ResponseBody;
@@ -65,7 +65,7 @@ impl Forwarder {
     /// What kept the response from coming: no token, or no answer.
     pub async fn forward(
         &self,
-        request: Request<Incoming>,
+        request: Request<Content>,
         target: PathAndQuery,
         id: &HeaderValue,
     ) -> Result<Response<ResponseBody>, ProxyError> {
@@ -106,7 +106,7 @@ impl Forwarder {
 
     async fn prepare(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<Content>,
         target: PathAndQuery,
         id: &HeaderValue,
     ) -> Result<Ready, ProxyError> {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::body::BodyError;
 use super::listening::Listening;
-use crate::lifecycle::Held;
+use crate::server::{Rewound, Switch};
 use crate::telemetry::exchange::Exchange;
 
 /// Browsers cannot set fields on a WebSocket, so OpenAI takes a key as the end of a subprotocol that begins so.
@@ -24,16 +24,14 @@ const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 pub(super) struct Switching {
     /// What it asks for.
     pub(super) protocol: HeaderValue,
-    pub(super) connection: OnUpgrade,
-    pub(super) held: Option<Held>,
+    pub(super) connection: Switch,
 }
 
 impl Switching {
     /// The wish of a request, if it has one.
     pub(super) fn wish<B>(request: &mut Request<B>) -> Option<Self> {
-        let protocol = asked_for(request)?;
-        let held = request.extensions().get().cloned();
-        Some(Self { protocol, connection: hyper::upgrade::on(request), held })
+        let connection = request.extensions_mut().remove()?;
+        Some(Self { protocol: asked_for(request)?, connection })
     }
 }
 
@@ -85,30 +83,25 @@ pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
     }
 }
 
-/// Passes bytes between the two sides once both have switched, in a task of its own, and ends `exchange` with them. `held`
-/// is what the caller's connection holds: its place among the connections, and the server's patience at the end.
-pub(super) fn join(
-    caller: OnUpgrade,
-    resource: OnUpgrade,
-    longest_silence: Duration,
-    held: Option<Held>,
-) -> oneshot::Sender<Exchange> {
+/// Passes bytes between the two sides once both have switched, in a task of its own, and ends `exchange` with them.
+pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duration) -> oneshot::Sender<Exchange> {
     let (account, accounted) = oneshot::channel::<Exchange>();
     tokio::spawn(async move {
-        let _held = held;
         let Ok(mut exchange) = accounted.await else { return };
-        match tokio::try_join!(caller, resource) {
-            Ok((caller, resource)) => pass(caller, resource, longest_silence, &mut exchange).await,
+        // Without a caller any more, the exchange counts as abandoned.
+        let Some((caller, _held)) = caller.switched().await else { return };
+        match resource.await {
+            Ok(resource) => pass(caller, resource, longest_silence, &mut exchange).await,
             Err(error) => exchange.broke_off(&error),
         }
     });
     account
 }
 
-async fn pass(caller: Upgraded, resource: Upgraded, longest_silence: Duration, exchange: &mut Exchange) {
+async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, exchange: &mut Exchange) {
     let heard = Mutex::new(Instant::now());
     let on_read = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    let mut caller = Listening { io: TokioIo::new(caller), on_read };
+    let mut caller = Listening { io: caller, on_read };
     let mut resource = Listening { io: TokioIo::new(resource), on_read };
     tokio::select! {
         ended = copy_bidirectional(&mut caller, &mut resource) => match ended {

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::fields;
 use super::silence::Silence;
+use crate::server::{Content, ContentError};
 
 /// Whoever waits for a request sees its deadline first, and answers with it.
 const AFTER_DEADLINE: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ enum Arrival {
 
 #[derive(Debug)]
 struct Source {
-    incoming: Incoming,
+    incoming: Content,
     /// What has come so far, or nothing once that was too much.
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -68,7 +68,7 @@ struct Source {
 
 impl Upload {
     /// Content that may stand still for `longest`.
-    pub(super) fn new(incoming: Incoming, longest: Duration) -> Self {
+    pub(super) fn new(incoming: Content, longest: Duration) -> Self {
         let length = incoming.size_hint();
         if incoming.is_end_stream() {
             return Self { source: None, length, taken: None };
@@ -167,7 +167,7 @@ struct Reading {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UploadError {
     #[error("the caller broke off")]
-    Caller(#[source] hyper::Error),
+    Caller(#[source] ContentError),
     #[error("the caller was silent")]
     Silent,
     #[error("the request is being sent on another connection")]

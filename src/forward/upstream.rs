@@ -19,7 +19,8 @@ use super::upgrade::{self, Switching};
 use super::upload::{RequestBody, Stall, Upload};
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::error::{Causes, ProxyError};
+use crate::error::{Causes, ProxyError, RequestPart};
+use crate::server::Content;
 
 /// The resource, as something that answers requests.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Upstream {
     }
 
     /// The content of one request, to be sent as often as it must be.
-    pub(super) fn upload(&self, body: Incoming) -> Upload {
+    pub(super) fn upload(&self, body: Content) -> Upload {
         Upload::new(body, self.idle_timeout)
     }
 
@@ -120,7 +121,7 @@ impl Upstream {
         let resource = hyper::upgrade::on(&mut response);
         let mut response = self.pass_on(response, connection);
         upgrade::announce(response.headers_mut(), protocol);
-        let account = upgrade::join(caller.connection, resource, self.idle_timeout, caller.held);
+        let account = upgrade::join(caller.connection, resource, self.idle_timeout);
         response.body_mut().switches(account);
         Ok(response)
     }
@@ -139,7 +140,9 @@ impl Upstream {
                     self.timed_out(self.response_timeout)
                 }
                 Err(Stall::Resource) => self.timed_out(self.idle_timeout),
-                Err(Stall::Caller) => ProxyError::RequestTimeout { seconds: self.idle_timeout.as_secs() },
+                Err(Stall::Caller) => {
+                    ProxyError::RequestTimeout { part: RequestPart::Content, seconds: self.idle_timeout.as_secs() }
+                }
             }
         };
         tokio::select! {

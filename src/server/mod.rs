@@ -1,32 +1,53 @@
-//! Connections from callers: accepted, limited, given deadlines, drained. Knows nothing of Azure.
+//! Connections from callers: accepted, limited, given deadlines, drained. HTTP/1.1 and HTTP/2 in, requests out; knows
+//! nothing of Azure.
 
-mod conversation;
+mod content;
+mod date;
+mod http1;
+mod http2;
+mod socket;
+mod switch;
 
-use std::convert::Infallible;
-use std::future::pending;
-use std::io;
+use std::future::{Future, pending, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use crate::clock::SharedClock;
 use crate::config::Limits;
-use crate::error::Causes;
+use crate::error::ProxyError;
 use crate::lifecycle::{Held, Lifecycle, Running};
 
-use conversation::Conversation;
+use date::Date;
+use socket::Socket;
+
+pub use content::{Content, ContentError};
+pub use http1::Interim;
+pub use socket::Rewound;
+pub use switch::Switch;
 
 /// How long to wait after the system refused to accept a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What every connection of HTTP/2 begins with (RFC 9113 §3.4), and none of HTTP/1.1.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Something that answers requests. Cheap to clone.
+pub trait Answer: Clone + Send + Sync + 'static {
+    /// The content of its responses.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
+
+    /// The response to a request.
+    fn answer(&self, request: Request<Content>) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// The response to what is no request, because of `error`.
+    fn refuse(&self, error: ProxyError) -> Response<Self::Body>;
+}
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,86 +58,119 @@ pub enum Drained {
     CutOff,
 }
 
-/// Serves `service` on `listener` until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
-pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, lifecycle: Lifecycle) -> Drained
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
-    builder.http2().timer(TokioTimer::new());
-    let graceful = GracefulShutdown::new();
-    let (running, stillness) = Running::first();
+/// What all connections share.
+struct Server<A> {
+    answer: A,
+    limits: Limits,
+    lifecycle: Lifecycle,
+    date: Date,
+    places: Arc<Semaphore>,
+    /// Told when there is no place for another connection: the one that has waited longest for a request leaves.
+    crowded: Notify,
+}
+
+/// Serves `answer` on `listener` until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
+pub async fn serve<A: Answer>(
+    listener: TcpListener,
+    answer: A,
+    limits: Limits,
+    lifecycle: Lifecycle,
+    clock: SharedClock,
+) -> Drained {
     let places = Arc::new(Semaphore::new(limits.max_connections));
+    let (date, crowded) = (Date::new(clock), Notify::new());
+    let server = Arc::new(Server { answer, limits, lifecycle, date, places, crowded });
+    let (running, stillness) = Running::first();
     loop {
-        let (stream, place) = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
-            () = lifecycle.ending() => break,
+        let (socket, place) = tokio::select! {
+            accepted = server.accept(&listener) => accepted,
+            () = server.lifecycle.ending() => break,
         };
-        let conversation = Conversation::new(service.clone(), Held::new(place, running.clone()));
-        let begun = conversation.begun();
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), conversation).into_owned();
-        let connection = graceful.watch(connection);
-        let lifecycle = lifecycle.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(error = %Causes(error.as_ref()), "a caller's connection ended");
-                },
-                () = begun.never(limits.header_timeout, &lifecycle) => {}
-            }
-        });
+        let held = Held::new(place, running.clone());
+        tokio::spawn(converse(server.clone(), socket, held));
     }
     // Callers that connect from now on are refused instead of left waiting.
     drop(listener);
     drop(running);
-    let finished = async {
-        graceful.shutdown().await;
-        // Connections that have switched protocols are no longer the library's to watch.
-        stillness.reached().await;
-    };
-    match timeout(limits.shutdown_grace, finished).await {
+    match timeout(limits.shutdown_grace, stillness.reached()).await {
         Ok(()) => Drained::Completely,
         Err(_) => Drained::CutOff,
     }
 }
 
-/// The next connection, once there is a place for it: until then callers wait in the listen queue.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
-    let Ok(place) = places.clone().acquire_owned().await else {
-        // Nobody closes the semaphore.
-        return pending().await;
-    };
-    loop {
-        match listener.accept().await.and_then(|(stream, _)| without_delay(stream)) {
-            Ok(stream) => return (stream, place),
-            Err(error) if is_the_callers(&error) => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot accept connections");
-                sleep(ACCEPT_PAUSE).await;
+/// One connection, in whichever version the caller speaks.
+async fn converse<A: Answer>(server: Arc<Server<A>>, socket: Socket, held: Held) {
+    let mut ahead = BytesMut::new();
+    let first = async {
+        while PREFACE.starts_with(&ahead) && ahead.len() < PREFACE.len() {
+            match poll_fn(|cx| socket.poll_read(cx, &mut ahead, 1024)).await {
+                Ok(0) | Err(_) => return false,
+                Ok(_) => {}
+            }
+            if ahead.len() >= PREFACE.len() {
+                break;
             }
         }
+        true
+    };
+    let spoke = tokio::select! {
+        spoke = timeout(server.limits.header_timeout, first) => spoke.unwrap_or(false),
+        () = server.lifecycle.ending() => false,
+    };
+    if !spoke {
+        return;
+    }
+    if ahead.starts_with(PREFACE) {
+        http2::serve(&server, Rewound::new(ahead, socket), held).await;
+    } else {
+        http1::Connection::new(&server, socket, ahead, held).serve().await;
     }
 }
 
-/// Small events of a stream leave at once.
-fn without_delay(stream: TcpStream) -> io::Result<TcpStream> {
-    stream.set_nodelay(true)?;
-    Ok(stream)
+impl<A> Server<A> {
+    /// The next connection, once there is a place for it: until then callers wait in the listen queue.
+    async fn accept(&self, listener: &TcpListener) -> (Socket, OwnedSemaphorePermit) {
+        let mut place = self.places.clone().try_acquire_owned().ok();
+        if place.is_none() {
+            self.crowded.notify_one();
+            place = self.places.clone().acquire_owned().await.ok();
+        }
+        // Nobody closes the semaphore.
+        let Some(place) = place else { return pending().await };
+        let mut failing = false;
+        loop {
+            match listener.accept().await {
+                // What cannot be set on a socket is set on none that is still open.
+                Ok((stream, _)) => match Socket::new(stream) {
+                    Ok(socket) => return (socket, place),
+                    Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
+                },
+                Err(error) if is_the_callers(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::error!(%error, "cannot accept connections; trying again until it works");
+                    }
+                    failing = true;
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// For responses that have none.
+    fn date(&self) -> HeaderValue {
+        self.date.now()
+    }
 }
 
 /// The connection was gone before it was accepted.
-fn is_the_callers(error: &io::Error) -> bool {
+fn is_the_callers(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::InvalidInput
-            | io::ErrorKind::NotConnected
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::NotConnected
     )
 }

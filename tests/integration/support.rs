@@ -155,7 +155,7 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let listener = TcpListener::bind(config.listen).await.expect("a socket");
     let address = listener.local_addr().expect("its address");
     app.start();
-    let serving = tokio::spawn(serve(listener, app, config.limits, lifecycle.clone()));
+    let serving = tokio::spawn(serve(listener, app, config.limits, lifecycle.clone(), clock.clone()));
     Proxy { address, lifecycle, serving }
 }
 

@@ -1,0 +1,320 @@
+//! HTTP/1.1 with a caller (RFC 9112): one request after the other, each with its response.
+//!
+//! Written here and not taken from a library because this is where a proxy is fooled, and where it must not stand in the
+//! way: heads and content are read strictly, what is wrong is answered in our own shape, and everything that a response is
+//! made of passes, as it comes.
+
+mod answer;
+mod fields;
+mod framing;
+mod head;
+mod inbound;
+mod lines;
+mod outgoing;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::content::Content as AnyContent;
+use super::socket::Socket;
+use super::{Answer, Server, Switch};
+use crate::error::{ProxyError, RequestPart};
+use crate::lifecycle::Held;
+
+use answer::{Afterwards, Asked, Coding};
+use head::Head;
+use inbound::{Event, Inbound, NoHead};
+use outgoing::Outgoing;
+
+pub(super) use inbound::Content;
+pub use inbound::Interim;
+
+/// How long a connection may wait for its next request. Longer than callers keep theirs, so that it is they who close.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long a caller may go on sending what nobody wants, once it was told so and the connection is at its end: closed any
+/// sooner, the connection would be reset and the response could be lost (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection of HTTP/1.1.
+pub(super) struct Connection<'server, A> {
+    server: &'server Server<A>,
+    socket: Socket,
+    inbound: Inbound,
+    outgoing: Outgoing,
+    held: Held,
+    deadline: Pin<Box<Sleep>>,
+    is_first: bool,
+}
+
+/// How an exchange ended.
+enum Ended {
+    /// Another may follow.
+    Kept,
+    /// The caller was told that none will.
+    Closing,
+    /// Nothing more can be said: the caller has gone, or must not take what it has for the whole.
+    Broken,
+    /// Another protocol follows.
+    Switched,
+}
+
+impl<'server, A: Answer> Connection<'server, A> {
+    /// A connection from which `ahead` was read.
+    pub(super) fn new(server: &'server Server<A>, socket: Socket, ahead: BytesMut, held: Held) -> Self {
+        let inbound = Inbound::new(socket.clone(), ahead);
+        let deadline = Box::pin(sleep(server.limits.header_timeout));
+        Self { server, socket, inbound, outgoing: Outgoing::default(), held, deadline, is_first: true }
+    }
+
+    /// Reads requests and writes responses until there are no more.
+    pub(super) async fn serve(mut self) {
+        loop {
+            let ended = match self.head().await {
+                Ok(head) => self.exchange(head).await,
+                Err(NoHead::End) => return,
+                Err(NoHead::Refused(error)) => {
+                    let asked = Asked { method: Method::GET, version: Version::HTTP_11 };
+                    let response = self.server.answer.refuse(error);
+                    match self.respond(asked, response, false).await {
+                        Ended::Broken => Ended::Broken,
+                        _ => Ended::Closing,
+                    }
+                }
+            };
+            match ended {
+                Ended::Kept => self.is_first = false,
+                Ended::Closing => return self.linger().await,
+                Ended::Broken | Ended::Switched => return,
+            }
+        }
+    }
+
+    /// The next request's head, if one comes in time.
+    async fn head(&mut self) -> Result<Head, NoHead> {
+        let (server, inbound) = (self.server, &self.inbound);
+        let mut ending = pin!(server.lifecycle.ending());
+        let mut crowded = pin!(server.crowded.notified());
+        // Counts from the first byte; before that, from the connection's beginning or the last response's end.
+        let mut begun = inbound.has_begun();
+        let head_timeout = server.limits.header_timeout;
+        let patience = if begun || self.is_first { head_timeout } else { IDLE };
+        self.deadline.as_mut().reset(Instant::now() + patience);
+        let (deadline, is_first) = (&mut self.deadline, self.is_first);
+        poll_fn(|cx| {
+            if let Poll::Ready(head) = inbound.poll_head(cx) {
+                return Poll::Ready(head);
+            }
+            if !begun && inbound.has_begun() {
+                begun = true;
+                deadline.as_mut().reset(Instant::now() + head_timeout);
+            }
+            if deadline.as_mut().poll(cx).is_ready() {
+                let (part, seconds) = (RequestPart::Head, head_timeout.as_secs());
+                let slow = NoHead::Refused(ProxyError::RequestTimeout { part, seconds });
+                return Poll::Ready(Err(if begun { slow } else { NoHead::End }));
+            }
+            // A connection that only waits makes room for another, and for the end.
+            if !begun && (ending.as_mut().poll(cx).is_ready() || !is_first && crowded.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Err(NoHead::End));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// One request, and its response.
+    async fn exchange(&mut self, head: Head) -> Ended {
+        let Head { request, framing, keeps_alive, expects_continue, upgrades } = head;
+        let asked = Asked { method: request.method().clone(), version: request.version() };
+        let content = self.inbound.content(framing, expects_continue);
+        let mut request = request.map(|()| AnyContent::of_http1(content));
+        if asked.version == Version::HTTP_11 {
+            request.extensions_mut().insert(self.inbound.interim());
+        }
+        let mut taker = None;
+        if upgrades {
+            let (give, connection) = oneshot::channel();
+            request.extensions_mut().insert(Switch::new(connection, self.held.clone()));
+            taker = Some(give);
+        }
+        let Some(response) = self.answer(request).await else { return Ended::Broken };
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let ended = self.respond(asked, response, keeps_alive).await;
+        match (ended, taker) {
+            (Ended::Kept | Ended::Closing, Some(give)) if switches => {
+                // Whoever wanted it may be gone: then it closes here.
+                let _ = give.send(self.inbound.rewound());
+                Ended::Switched
+            }
+            (ended, _) => ended,
+        }
+    }
+
+    /// The response to `request`, unless the caller goes away first. Interim responses are written meanwhile.
+    async fn answer(&mut self, request: Request<AnyContent>) -> Option<Response<A::Body>> {
+        // Boxed: most of a connection's time is not spent here, and its memory should not be kept for it.
+        let mut answering = Box::pin(self.server.answer.answer(request));
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = answering.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            while let Poll::Ready(event) = self.inbound.poll_event(cx) {
+                match event {
+                    Event::Gone => return Poll::Ready(None),
+                    Event::Interim(responses) => {
+                        for (status, fields) in responses {
+                            answer::interim(&mut self.outgoing, status, &fields);
+                        }
+                    }
+                }
+            }
+            match self.outgoing.poll_write(&self.socket, cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(None),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Writes a response, content and all.
+    async fn respond(&mut self, asked: Asked, response: Response<A::Body>, keeps_alive: bool) -> Ended {
+        let (parts, body) = response.into_parts();
+        let coding = answer::coding(&asked, &parts, &body.size_hint());
+        let closes = !keeps_alive
+            || coding == Coding::UntilClose
+            || self.server.lifecycle.is_ending()
+            || self.inbound.is_held_back()
+            || self.inbound.is_unwanted();
+        let afterwards = match parts.status {
+            StatusCode::SWITCHING_PROTOCOLS => Afterwards::Switch,
+            _ if closes => Afterwards::Close,
+            _ => Afterwards::Keep,
+        };
+        answer::write(&mut self.outgoing, &asked, &parts, coding, afterwards, || self.server.date());
+        // What the fields share memory with need not live as long as the content.
+        drop(parts);
+        if self.write_content(body, coding).await.is_err() {
+            if coding == Coding::UntilClose {
+                // The end of the connection would be the end of the content.
+                let _ = self.socket.reset_when_closed();
+            }
+            return Ended::Broken;
+        }
+        if closes { Ended::Closing } else { self.clear().await }
+    }
+
+    /// Writes `body`, each part as soon as it is there.
+    async fn write_content(&mut self, body: A::Body, coding: Coding) -> Result<(), Interrupted> {
+        let mut sender = Sender { body: pin!(body), coding, ended: coding == Coding::Nothing, failed: false };
+        poll_fn(|cx| {
+            // A caller that is gone is noticed while nothing can be written, too.
+            while let Poll::Ready(event) = self.inbound.poll_event(cx) {
+                if matches!(event, Event::Gone) {
+                    return Poll::Ready(Err(Interrupted));
+                }
+            }
+            loop {
+                let gathered = sender.poll_gather(&mut self.outgoing, cx);
+                ready!(self.outgoing.poll_write(&self.socket, cx)).map_err(|_: io::Error| Interrupted)?;
+                match gathered {
+                    Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(false)) => {}
+                    Poll::Ready(Err(interrupted)) => return Poll::Ready(Err(interrupted)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until the request's content is out of the way.
+    async fn clear(&mut self) -> Ended {
+        if poll_fn(|cx| self.inbound.poll_is_clear(cx)).await { Ended::Kept } else { Ended::Closing }
+    }
+
+    /// Ends the connection so that the response is not lost.
+    async fn linger(self) {
+        if self.socket.end_writing().is_ok() {
+            let _ = timeout(LINGER, poll_fn(|cx| self.inbound.poll_discard(cx))).await;
+        }
+    }
+}
+
+impl<A> Drop for Connection<'_, A> {
+    fn drop(&mut self) {
+        self.inbound.close();
+    }
+}
+
+/// The content was not written to its end.
+struct Interrupted;
+
+/// Content on its way into [`Outgoing`].
+struct Sender<'body, B> {
+    body: Pin<&'body mut B>,
+    coding: Coding,
+    ended: bool,
+    failed: bool,
+}
+
+impl<B: Body<Data = Bytes>> Sender<'_, B> {
+    /// Gathers what is there. Ready once that should be written: with whether it is the end of the content.
+    fn poll_gather(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> Poll<Result<bool, Interrupted>> {
+        while !self.ended && !self.failed {
+            if outgoing.is_full() {
+                return Poll::Ready(Ok(false));
+            }
+            match ready!(self.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.data(data, outgoing),
+                    Err(frame) => {
+                        self.ended = true;
+                        if let (Coding::Chunked, Ok(trailers)) = (self.coding, frame.into_trailers()) {
+                            outgoing.text(b"0\r\n");
+                            outgoing.fields(&trailers);
+                            outgoing.text(b"\r\n");
+                        }
+                    }
+                },
+                Some(Err(_)) => self.failed = true,
+                None => {
+                    self.ended = true;
+                    match self.coding {
+                        Coding::Chunked => outgoing.text(b"0\r\n\r\n"),
+                        Coding::Length(left) => self.failed = left > 0,
+                        Coding::Nothing | Coding::UntilClose => {}
+                    }
+                }
+            }
+        }
+        Poll::Ready(if self.failed { Err(Interrupted) } else { Ok(true) })
+    }
+
+    fn data(&mut self, data: Bytes, outgoing: &mut Outgoing) {
+        if data.is_empty() {
+            return;
+        }
+        match &mut self.coding {
+            Coding::Chunked => outgoing.chunk(data),
+            Coding::Length(left) => match left.checked_sub(data.len() as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    outgoing.content(data);
+                }
+                // More than the head has promised: nobody could tell the rest from the next response.
+                None => self.failed = true,
+            },
+            Coding::UntilClose => outgoing.content(data),
+            Coding::Nothing => {}
+        }
+    }
+}
