@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -45,6 +46,9 @@ struct Inner {
     prefix: String,
     own: Router,
     data: Arc<TokenSlot>,
+    /// For requests that leave this machine.
+    in_flight: Arc<Semaphore>,
+    most_in_flight: usize,
 }
 
 /// The product cannot be put together.
@@ -93,6 +97,8 @@ impl App {
             prefix: config.upstream.endpoint.prefix().to_owned(),
             own: own_routes(models, readiness),
             data,
+            in_flight: Arc::new(Semaphore::new(config.limits.max_in_flight)),
+            most_in_flight: config.limits.max_in_flight,
         })))
     }
 
@@ -127,15 +133,24 @@ impl App {
     }
 
     async fn route(&self, request: Request<Content>, id: &HeaderValue, exchange: &mut Exchange) -> Response<AppBody> {
-        if let Some(target) = target::map(&self.0.prefix, request.uri()) {
+        let target = target::map(&self.0.prefix, request.uri());
+        if target.is_some() {
             exchange.routed(Route::Resource);
+        } else if request.uri().path().starts_with("/management/") {
+            exchange.routed(Route::Management);
+        }
+        if exchange.route() != Route::Own {
+            // Not for the proxy's own routes: a probe must be answered however much there is to do.
+            match self.0.in_flight.clone().try_acquire_owned() {
+                Ok(place) => exchange.occupies(place),
+                Err(_) => return own_response(ProxyError::Overloaded { most: self.0.most_in_flight }),
+            }
+        }
+        if let Some(target) = target {
             return match self.0.forwarder.forward(request, target, id).await {
                 Ok(response) => response.map(AppBody::Resource),
                 Err(error) => own_response(error),
             };
-        }
-        if request.uri().path().starts_with("/management/") {
-            exchange.routed(Route::Management);
         }
         let Ok(response) = self.0.own.clone().oneshot(request.map(OwnBody::new)).await;
         response.map(AppBody::Own)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,6 +34,7 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
     let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone())?;
 
+    open_many_files();
     let listen_error = |error| Failure::Listen { address: config.listen, error };
     let listener = listen(config.listen).map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
@@ -62,6 +64,15 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
         () = signals.second() => return Err(Failure::CutOff),
     }
     Ok(())
+}
+
+/// Each caller takes two file descriptors, and the system's default of 1024 is a courtesy to programs that use `select`: as
+/// many as the system lets us have.
+fn open_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// A socket with room for a burst of callers: what the library asks for by default overflows, and each overflow costs

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::fields;
+use super::permission::UntilOver;
 use super::pool::Lease;
 use super::silence::Silence;
 use crate::telemetry::exchange::Exchange;
@@ -32,6 +33,8 @@ pub struct ResponseBody {
     paused: bool,
     /// Given back when the content has ended as it should; dropped otherwise, which closes the connection or stream.
     lease: Option<Lease>,
+    /// Held for a request whose content was not asked for.
+    _until_over: Option<UntilOver>,
     silence: Silence,
     exchange: Option<Exchange>,
     /// Who accounts for what follows the switch to another protocol.
@@ -50,11 +53,23 @@ pub enum BodyError {
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, longest_silence: Duration) -> Self {
-        let silence = Silence::new(longest_silence);
-        let (lease, ahead) = (Some(lease), VecDeque::new());
-        let mut body =
-            Self { incoming, ahead, failed: None, paused: false, lease, silence, exchange: None, tunnel: None };
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        until_over: Option<UntilOver>,
+        longest_silence: Duration,
+    ) -> Self {
+        let mut body = Self {
+            incoming,
+            ahead: VecDeque::new(),
+            failed: None,
+            paused: false,
+            lease: Some(lease),
+            _until_over: until_over,
+            silence: Silence::new(longest_silence),
+            exchange: None,
+            tunnel: None,
+        };
         body.settle_if_ended();
         body
     }

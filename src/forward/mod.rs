@@ -4,7 +4,9 @@ pub mod body;
 mod connect;
 pub mod fields;
 mod handshake;
+mod interim;
 mod listening;
+mod permission;
 mod pool;
 mod refusal;
 mod silence;
@@ -23,7 +25,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use crate::config;
 use crate::error::ProxyError;
 use crate::identity::tokens::{Token, TokenSlot};
-use crate::server::Content;
+use crate::server::{Content, Interim};
 use crate::telemetry::refusals::Refusals;
 
 use body::ResponseBody;
@@ -45,6 +47,8 @@ struct Ready {
     parts: Parts,
     target: PathAndQuery,
     upload: Upload,
+    /// Where interim responses go, if the caller takes any.
+    interim: Option<Interim>,
     /// Whether it asks to switch to another protocol, until that is done.
     switching: Option<Switching>,
     /// What stands in `Authorization`; nothing if that is a key of the caller's that passes.
@@ -111,7 +115,9 @@ impl Forwarder {
         id: &HeaderValue,
     ) -> Result<Ready, ProxyError> {
         let switching = Switching::wish(&mut request);
+        let interim = request.extensions_mut().remove();
         let (mut parts, body) = request.into_parts();
+        let upload = self.upstream.upload(body)?;
         let ephemeral = fields::ephemeral_key(parts.uri.path(), &parts.headers);
         let token = if ephemeral.is_none() { Some(self.tokens.token_to_send().await?) } else { None };
         fields::clean_request(&mut parts.headers);
@@ -125,7 +131,7 @@ impl Forwarder {
             upgrade::remove_key_protocol(&mut parts.headers);
             upgrade::announce(&mut parts.headers, switching.protocol.clone());
         }
-        let mut ready = Ready { parts, target, upload: self.upstream.upload(body), switching, token: None };
+        let mut ready = Ready { parts, target, upload, interim, switching, token: None };
         if let Some(token) = token {
             ready.authorize(token);
         }
@@ -133,12 +139,7 @@ impl Forwarder {
     }
 
     async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
-        let Ready { parts, target, upload, switching, .. } = ready;
-        if switching.is_some() {
-            self.upstream.switch(parts, target, upload, switching).await
-        } else {
-            self.upstream.send(parts, target, upload).await
-        }
+        if ready.switching.is_some() { self.upstream.switch(ready).await } else { self.upstream.send(ready).await }
     }
 }
 

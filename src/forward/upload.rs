@@ -12,7 +12,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::fields;
+use super::permission::{Permission, Waiting};
 use super::silence::Silence;
+use crate::error::{Causes, ProxyError};
 use crate::server::{Content, ContentError};
 
 /// Whoever waits for a request sees its deadline first, and answers with it.
@@ -20,6 +22,8 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Content up to this size is held; longer content cannot be sent again.
 const LONGEST_HELD: usize = 1 << 20;
+/// Nor can content in more pieces: each costs memory, however small it is.
+const MOST_PIECES: usize = 16 * 1024;
 
 /// The content of one request, over all attempts to send it.
 #[derive(Debug)]
@@ -40,12 +44,12 @@ pub(super) enum Stall {
 }
 
 /// How much of the content there is to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Arrival {
     Coming,
     Ended,
-    /// The caller broke off.
-    Broken,
+    /// It cannot be had, and that is the caller's doing.
+    Broken(ProxyError),
 }
 
 #[derive(Debug)]
@@ -56,6 +60,9 @@ struct Source {
     held_bytes: usize,
     complete: bool,
     arrival: Arrival,
+    received: u64,
+    /// The most that may come.
+    most: u64,
     /// Which attempt may read: a connection that failed may still hold the body of an earlier one.
     attempt: u32,
     taken: Option<oneshot::Sender<()>>,
@@ -67,11 +74,18 @@ struct Source {
 }
 
 impl Upload {
-    /// Content that may stand still for `longest`.
-    pub(super) fn new(incoming: Content, longest: Duration) -> Self {
+    /// Content of at most `most` bytes, which may stand still for `longest`.
+    ///
+    /// # Errors
+    ///
+    /// Content that is longer.
+    pub(super) fn new(incoming: Content, most: u64, longest: Duration) -> Result<Self, ProxyError> {
         let length = incoming.size_hint();
+        if length.lower() > most {
+            return Err(ProxyError::BodyTooLarge { most });
+        }
         if incoming.is_end_stream() {
-            return Self { source: None, length, taken: None };
+            return Ok(Self { source: None, length, taken: None });
         }
         let (taken, was_taken) = oneshot::channel();
         let source = Source {
@@ -80,19 +94,23 @@ impl Upload {
             held_bytes: 0,
             complete: true,
             arrival: Arrival::Coming,
+            received: 0,
+            most,
             attempt: 0,
             taken: Some(taken),
             moved: Instant::now(),
             awaited: false,
             silence: Silence::new(longest + AFTER_DEADLINE),
         };
-        Self { source: Some(Arc::new(Mutex::new(source))), length, taken: Some(was_taken) }
+        Ok(Self { source: Some(Arc::new(Mutex::new(source))), length, taken: Some(was_taken) })
     }
 
     /// The content from its beginning, for one attempt, if all that was taken so far is still held. Bodies of earlier
     /// attempts fail from now on.
     pub(super) fn attempt(&mut self) -> Option<RequestBody> {
-        let Some(source) = &self.source else { return Some(RequestBody { reading: None, length: self.length }) };
+        let Some(source) = &self.source else {
+            return Some(RequestBody { reading: None, length: self.length, waiting: None });
+        };
         let mut open = open(source);
         if !open.complete {
             return None;
@@ -100,20 +118,25 @@ impl Upload {
         open.attempt += 1;
         open.moved = Instant::now();
         // An earlier attempt has said that it will take no more, perhaps, and not that everything has come.
-        if open.arrival == Arrival::Coming && open.taken.is_none() {
+        if matches!(open.arrival, Arrival::Coming) && open.taken.is_none() {
             let (taken, was_taken) = oneshot::channel();
             open.taken = Some(taken);
             self.taken = Some(was_taken);
         }
         let reading = Reading { source: source.clone(), attempt: open.attempt, next: 0 };
-        Some(RequestBody { reading: Some(reading), length: self.length })
+        Some(RequestBody { reading: Some(reading), length: self.length, waiting: None })
+    }
+
+    /// Whether the caller holds the content back until it is told that it is wanted.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| open(source).incoming.is_held_back())
     }
 
     /// Whether the content can be sent once more.
     pub(super) fn can_be_sent_again(&self) -> bool {
         self.source.as_ref().is_none_or(|source| {
             let open = open(source);
-            open.complete && open.arrival != Arrival::Broken
+            open.complete && !matches!(open.arrival, Arrival::Broken(_))
         })
     }
 
@@ -123,9 +146,12 @@ impl Upload {
         open.complete.then(|| open.held.clone())
     }
 
-    /// Whether the caller broke off.
-    pub(super) fn is_broken(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| open(source).arrival == Arrival::Broken)
+    /// What the caller has done wrong, if the content cannot be had because of that.
+    pub(super) fn fault(&self) -> Option<ProxyError> {
+        match &open(self.source.as_ref()?).arrival {
+            Arrival::Broken(error) => Some(error.clone()),
+            Arrival::Coming | Arrival::Ended => None,
+        }
     }
 
     /// Completes once all content was taken, or with whoever has kept it from moving for `longest`.
@@ -153,6 +179,8 @@ impl Upload {
 pub(super) struct RequestBody {
     reading: Option<Reading>,
     length: SizeHint,
+    /// For the resource's word that the content is wanted.
+    waiting: Option<Waiting>,
 }
 
 #[derive(Debug)]
@@ -170,8 +198,19 @@ pub(super) enum UploadError {
     Caller(#[source] ContentError),
     #[error("the caller was silent")]
     Silent,
+    #[error("the request's content is too long")]
+    TooLong,
+    #[error("the resource answered instead of asking for the content")]
+    Unwanted,
     #[error("the request is being sent on another connection")]
     Superseded,
+}
+
+impl RequestBody {
+    /// Nothing is read before `permission` is given.
+    pub(super) fn wait_for(&mut self, permission: &Permission) {
+        self.waiting = Some(permission.waiting());
+    }
 }
 
 impl Source {
@@ -185,14 +224,32 @@ impl Source {
         };
         self.moved = Instant::now();
         self.silence.broken();
-        if self.incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
-            self.arrival = if matches!(frame, Some(Err(_))) { Arrival::Broken } else { Arrival::Ended };
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                let problem = format!("the request's content broke off: {}", Causes(&error));
+                self.arrival = Arrival::Broken(ProxyError::InvalidRequest(problem.into()));
+                self.end();
+                return Poll::Ready(Some(Err(UploadError::Caller(error))));
+            }
+            None => {
+                self.arrival = Arrival::Ended;
+                self.end();
+                return Poll::Ready(None);
+            }
+        };
+        self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if self.received > self.most {
+            self.arrival = Arrival::Broken(ProxyError::BodyTooLarge { most: self.most });
+            self.end();
+            return Poll::Ready(Some(Err(UploadError::TooLong)));
+        }
+        if self.incoming.is_end_stream() {
+            self.arrival = Arrival::Ended;
             self.end();
         }
-        if let Some(Ok(frame)) = &frame {
-            self.hold(frame);
-        }
-        Poll::Ready(frame.map(|frame| frame.map(fields::clean_request_frame).map_err(UploadError::Caller)))
+        self.hold(&frame);
+        Poll::Ready(Some(Ok(fields::clean_request_frame(frame))))
     }
 
     fn end(&mut self) {
@@ -202,7 +259,9 @@ impl Source {
 
     fn hold(&mut self, frame: &Frame<Bytes>) {
         match frame.data_ref() {
-            Some(data) if self.complete && self.held_bytes + data.len() <= LONGEST_HELD => {
+            Some(data)
+                if self.complete && self.held_bytes + data.len() <= LONGEST_HELD && self.held.len() < MOST_PIECES =>
+            {
                 self.held_bytes += data.len();
                 self.held.push(data.clone());
             }
@@ -220,7 +279,13 @@ impl Body for RequestBody {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        let RequestBody { reading: Some(reading), waiting, length } = &mut *self else { return Poll::Ready(None) };
+        if let Some(unsure) = waiting {
+            if !ready!(unsure.poll(cx)) {
+                return Poll::Ready(Some(Err(UploadError::Unwanted)));
+            }
+            *waiting = None;
+        }
         let mut source = open(&reading.source);
         if source.attempt != reading.attempt {
             return Poll::Ready(Some(Err(UploadError::Superseded)));
@@ -232,7 +297,7 @@ impl Body for RequestBody {
         drop(source);
         if frame.is_ready() {
             reading.next += 1;
-            self.length = SizeHint::default();
+            *length = SizeHint::default();
         }
         frame
     }

@@ -3,24 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use rustls::ClientConfig;
 use tokio::time::sleep;
 
 use super::body::ResponseBody;
 use super::connect::Connector;
-use super::fields;
+use super::permission::Permission;
 use super::pool::{Checkout, Connection, Pool};
-use super::upgrade::{self, Switching};
 use super::upload::{RequestBody, Stall, Upload};
+use super::{Ready, fields, interim, upgrade};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError, RequestPart};
 use crate::server::Content;
+
+/// The head of a response, and what was said to whoever holds its request's content back.
+type Answered = (Response<Incoming>, Option<Permission>);
 
 /// The resource, as something that answers requests.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub struct Upstream {
     host: HeaderValue,
     response_timeout: Duration,
     idle_timeout: Duration,
+    max_body: u64,
 }
 
 impl Upstream {
@@ -48,42 +53,36 @@ impl Upstream {
             authority,
             response_timeout: config.upstream.response_timeout,
             idle_timeout: config.upstream.idle_timeout,
+            max_body: config.limits.max_body,
         })
     }
 
     /// The content of one request, to be sent as often as it must be.
-    pub(super) fn upload(&self, body: Content) -> Upload {
-        Upload::new(body, self.idle_timeout)
+    pub(super) fn upload(&self, body: Content) -> Result<Upload, ProxyError> {
+        Upload::new(body, self.max_body, self.idle_timeout)
     }
 
-    /// Sends a request for `target` and returns once the head of the response is there.
+    /// Sends a request and returns once the head of the response is there.
     ///
     /// # Errors
     ///
     /// What kept the response from coming.
-    pub(super) async fn send(
-        &self,
-        parts: &request::Parts,
-        target: &PathAndQuery,
-        upload: &mut Upload,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
+    pub(super) async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
         let mut checkout = self.pool.checkout().await?;
         let mut retried = false;
         loop {
             let Checkout { mut connection, reused } = checkout;
-            let Some(body) = upload.attempt() else { return Err(self.failed("the connection broke off", upload)) };
-            let request = self.request(parts, target, body, connection.is_http2())?;
-            let error = match self.ask(&mut connection, request, upload).await? {
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(self.failed("it switched protocols unasked", upload));
+            let error = match self.ask(&mut connection, ready).await? {
+                Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(self.failed("it switched protocols unasked", &ready.upload));
                 }
-                Ok(response) => return Ok(self.pass_on(response, connection)),
+                Ok((response, permission)) => return Ok(self.pass_on(response, connection, permission)),
                 Err(error) => error,
             };
             // A kept connection may have been closed by the other side just now: once more, on another one. Not if any of
             // an answer has come: the request may have been acted upon.
-            if !reused || retried || connection.has_been_heard() || upload.is_broken() {
-                return Err(self.failed(&Causes(&error).to_string(), upload));
+            if !reused || retried || connection.has_been_heard() || ready.upload.fault().is_some() {
+                return Err(self.failed(&Causes(&error).to_string(), &ready.upload));
             }
             tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a kept connection was dead");
             retried = true;
@@ -91,48 +90,58 @@ impl Upstream {
         }
     }
 
-    /// Sends a request that asks to switch to `protocol`, over a connection of its own; if the resource agrees, bytes pass
+    /// Sends a request that asks to switch protocols, over a connection of its own; if the resource agrees, bytes pass
     /// between it and the caller from then on.
     ///
     /// # Errors
     ///
     /// What kept the response from coming.
-    pub(super) async fn switch(
-        &self,
-        parts: &request::Parts,
-        target: &PathAndQuery,
-        upload: &mut Upload,
-        wish: &mut Option<Switching>,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
+    pub(super) async fn switch(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
         let mut connection = self.pool.connect_to_switch().await?;
-        let Some(body) = upload.attempt() else { return Err(self.failed("the request broke off", upload)) };
-        let request = self.request(parts, target, body, false)?;
-        let asked = self.ask(&mut connection, request, upload).await?;
-        let mut response = asked.map_err(|error| self.failed(&Causes(&error).to_string(), upload))?;
+        let asked = self.ask(&mut connection, ready).await?;
+        let (mut response, permission) =
+            asked.map_err(|error| self.failed(&Causes(&error).to_string(), &ready.upload))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(self.pass_on(response, connection));
+            return Ok(self.pass_on(response, connection, permission));
         }
-        let Some(caller) = wish.take() else { return Err(self.failed("it switched protocols unasked", upload)) };
+        let Some(caller) = ready.switching.take() else {
+            return Err(self.failed("it switched protocols unasked", &ready.upload));
+        };
         // A 101 must say to what (RFC 9110 §15.2.2), and it must be what was asked for.
         let protocol = response.headers().get(UPGRADE).filter(|protocol| upgrade::is_among(protocol, &caller.protocol));
         let Some(protocol) = protocol.cloned() else {
-            return Err(self.failed("it switched to a protocol that was not asked for", upload));
+            return Err(self.failed("it switched to a protocol that was not asked for", &ready.upload));
         };
         let resource = hyper::upgrade::on(&mut response);
-        let mut response = self.pass_on(response, connection);
+        let mut response = self.pass_on(response, connection, permission);
         upgrade::announce(response.headers_mut(), protocol);
         let account = upgrade::join(caller.connection, resource, self.idle_timeout);
         response.body_mut().switches(account);
         Ok(response)
     }
 
-    /// One attempt: the outer error is a deadline's, the inner one the connection's.
+    /// One attempt: the outer error is a deadline's or the caller's, the inner one the connection's.
     async fn ask(
         &self,
         connection: &mut Connection,
-        request: Request<RequestBody>,
-        upload: &mut Upload,
-    ) -> Result<Result<Response<Incoming>, hyper::Error>, ProxyError> {
+        ready: &mut Ready,
+    ) -> Result<Result<Answered, hyper::Error>, ProxyError> {
+        let waits = !connection.is_http2() && ready.upload.is_held_back();
+        let Some(mut body) = ready.upload.attempt() else {
+            return Err(self.failed("the connection broke off", &ready.upload));
+        };
+        let permission = waits.then(Permission::default);
+        if let Some(permission) = &permission {
+            body.wait_for(permission);
+        }
+        let mut request = self.request(&ready.parts, &ready.target, body, connection.is_http2())?;
+        if permission.is_some() {
+            request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+        }
+        if !connection.is_http2() {
+            interim::pass_on(&mut request, ready.interim.clone(), permission.clone());
+        }
+        let upload = &mut ready.upload;
         let overdue = async {
             match upload.taken(self.idle_timeout).await {
                 Ok(()) => {
@@ -146,7 +155,7 @@ impl Upstream {
             }
         };
         tokio::select! {
-            asked = connection.send(request) => Ok(asked),
+            asked = connection.send(request) => Ok(asked.map(|response| (response, permission))),
             error = overdue => Err(error),
         }
     }
@@ -180,7 +189,12 @@ impl Upstream {
         Ok(request)
     }
 
-    fn pass_on(&self, response: Response<Incoming>, connection: Connection) -> Response<ResponseBody> {
+    fn pass_on(
+        &self,
+        response: Response<Incoming>,
+        connection: Connection,
+        permission: Option<Permission>,
+    ) -> Response<ResponseBody> {
         let (mut parts, incoming) = response.into_parts();
         fields::clean_response(&mut parts.headers);
         if !incoming.is_end_stream() {
@@ -188,9 +202,14 @@ impl Upstream {
         }
         // The caller's side decides for itself how it speaks.
         parts.version = Version::default();
+        let reason = parts.extensions.remove::<ReasonPhrase>();
         parts.extensions.clear();
+        if let Some(reason) = reason {
+            parts.extensions.insert(reason);
+        }
         let lease = connection.lease(&self.pool);
-        Response::from_parts(parts, ResponseBody::new(incoming, lease, self.idle_timeout))
+        let until_over = permission.map(Permission::answered);
+        Response::from_parts(parts, ResponseBody::new(incoming, lease, until_over, self.idle_timeout))
     }
 
     fn timed_out(&self, deadline: Duration) -> ProxyError {
@@ -198,10 +217,8 @@ impl Upstream {
     }
 
     fn failed(&self, problem: &str, upload: &Upload) -> ProxyError {
-        if upload.is_broken() {
-            return ProxyError::InvalidRequest("the request's content broke off".into());
-        }
-        ProxyError::UpstreamProtocol { host: self.pool.host(), problem: problem.to_owned() }
+        let problem = || ProxyError::UpstreamProtocol { host: self.pool.host(), problem: problem.to_owned() };
+        upload.fault().unwrap_or_else(problem)
     }
 }
 

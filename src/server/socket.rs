@@ -1,13 +1,14 @@
 //! A caller's socket, which different parts of the program read and write at once.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use rustix::net::Shutdown;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A handle; its clones are the same socket, which closes with the last of them. At any time at most one of them reads, and
@@ -49,6 +50,12 @@ impl Socket {
                 written => return Poll::Ready(written),
             }
         }
+    }
+
+    /// Whether the other side has said that it will write no more, also if there is something left to read before that.
+    pub(super) fn has_been_ended(&self) -> bool {
+        let now = pin!(self.0.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+        matches!(now, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Says that nothing more will be written.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::error::{Causes, ErrorReport};
@@ -19,6 +20,8 @@ pub struct Exchange {
     bytes: u64,
     cause: &'static str,
     end: End,
+    /// One of the places for requests under way.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// Why the resource refused a request, as far as the proxy knows: an extension of the response, for its log line.
@@ -51,12 +54,23 @@ impl Exchange {
     pub fn begin(method: Method, id: HeaderValue) -> Self {
         let began = Instant::now();
         let (route, end) = (Route::Own, End::Abandoned);
-        Self { method, route, id, began, status: None, first_byte: None, bytes: 0, cause: "", end }
+        Self { method, route, id, began, status: None, first_byte: None, bytes: 0, cause: "", end, place: None }
     }
 
     /// It is known where the request goes.
     pub fn routed(&mut self, route: Route) {
         self.route = route;
+    }
+
+    /// Where the request goes, as far as that is known.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        self.route
+    }
+
+    /// The request takes a place among those under way, until the end.
+    pub fn occupies(&mut self, place: OwnedSemaphorePermit) {
+        self.place = Some(place);
     }
 
     /// The head of the response is there.

@@ -13,6 +13,7 @@ mod errors;
 mod explain;
 mod forward;
 mod guard;
+mod interim;
 mod management;
 mod readiness;
 mod renewal;

@@ -206,6 +206,11 @@ impl Inbound {
         self.open().permission == Permission::Awaited
     }
 
+    /// Whether somebody has content that has not all been read.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(self.open().content, State::Coming(_))
+    }
+
     /// Whether nobody wants the content that is still to come.
     pub(super) fn is_unwanted(&self) -> bool {
         matches!(self.open().content, State::Abandoned(_) | State::Broken)

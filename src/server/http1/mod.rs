@@ -44,6 +44,9 @@ const IDLE: Duration = Duration::from_secs(300);
 /// sooner, the connection would be reset and the response could be lost (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How often to look whether a caller has gone away while nobody takes the content that it has sent.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A connection of HTTP/1.1.
 pub(super) struct Connection<'server, A> {
     server: &'server Server<A>,
@@ -136,6 +139,9 @@ impl<'server, A: Answer> Connection<'server, A> {
         let Head { request, framing, keeps_alive, expects_continue, upgrades } = head;
         let asked = Asked { method: request.method().clone(), version: request.version() };
         let content = self.inbound.content(framing, expects_continue);
+        if content.is_some() {
+            self.deadline.as_mut().reset(Instant::now() + LOOK);
+        }
         let mut request = request.map(|()| AnyContent::of_http1(content));
         if asked.version == Version::HTTP_11 {
             request.extensions_mut().insert(self.inbound.interim());
@@ -167,7 +173,7 @@ impl<'server, A: Answer> Connection<'server, A> {
             if let Poll::Ready(response) = answering.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
-            while let Poll::Ready(event) = self.inbound.poll_event(cx) {
+            while let Poll::Ready(event) = self.poll_event(cx) {
                 match event {
                     Event::Gone => return Poll::Ready(None),
                     Event::Interim(responses) => {
@@ -217,7 +223,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         let mut sender = Sender { body: pin!(body), coding, ended: coding == Coding::Nothing, failed: false };
         poll_fn(|cx| {
             // A caller that is gone is noticed while nothing can be written, too.
-            while let Poll::Ready(event) = self.inbound.poll_event(cx) {
+            while let Poll::Ready(event) = self.poll_event(cx) {
                 if matches!(event, Event::Gone) {
                     return Poll::Ready(Err(Interrupted));
                 }
@@ -234,6 +240,21 @@ impl<'server, A: Answer> Connection<'server, A> {
             }
         })
         .await
+    }
+
+    /// What happens next while a request is answered.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(event) = self.inbound.poll_event(cx) {
+            return Poll::Ready(event);
+        }
+        // Content that nobody takes hides the end behind it.
+        while self.inbound.is_coming() && self.deadline.as_mut().poll(cx).is_ready() {
+            if self.socket.has_been_ended() {
+                return Poll::Ready(Event::Gone);
+            }
+            self.deadline.as_mut().reset(Instant::now() + LOOK);
+        }
+        Poll::Pending
     }
 
     /// Waits until the request's content is out of the way.
