@@ -37,6 +37,9 @@ fn clean_trailers(frame: Frame<Bytes>, clean: impl FnOnce(&mut HeaderMap)) -> Fr
     match frame.into_trailers() {
         Ok(mut trailers) => {
             clean(&mut trailers);
+            // What must stand before content to mean anything (RFC 9110 §6.5.1).
+            trailers.remove(header::CONTENT_LENGTH);
+            trailers.remove(header::TRAILER);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,
@@ -67,9 +70,9 @@ fn remove(fields: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
     let mut names: Vec<HeaderName> = fields
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        // Not as text: a byte that is none would hide the names beside it.
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect();
     names.extend(fields.keys().filter(|name| doomed(name.as_str())).cloned());
     for name in names {
@@ -162,6 +165,21 @@ mod tests {
         ]);
         clean_response(&mut map);
         assert_eq!(names(&map), ["x-three"]);
+    }
+
+    #[test]
+    fn a_name_beside_bytes_that_are_no_text_is_removed_too() {
+        let mut map = fields(&[("x-one", "1"), ("x-two", "2")]);
+        map.insert("connection", HeaderValue::from_bytes(b"\xff, x-one").expect("a value"));
+        clean_request(&mut map);
+        assert_eq!(names(&map), ["x-two"]);
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_length() {
+        let frame = Frame::trailers(fields(&[("content-length", "5"), ("trailer", "x-sum"), ("x-sum", "1")]));
+        let trailers = clean_request_frame(frame).into_trailers().expect("trailers");
+        assert_eq!(names(&trailers), ["x-sum"]);
     }
 
     #[test]

@@ -104,9 +104,10 @@ fn inspect(path: &[u8]) -> Result<(), ProxyError> {
     if path.iter().any(u8::is_ascii_control) {
         return Err(ProxyError::InvalidPath("holds a control byte"));
     }
-    // What follows `;` is a parameter to some servers and no part of the segment's name.
-    let name = |segment: &[u8]| segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec();
-    if path.split(|byte| *byte == b'/').any(|segment| matches!(name(segment).as_slice(), b"." | b"..")) {
+    // What follows `;` is a parameter to some servers and no part of the segment's name; a `?` or `#` that was encoded ends
+    // the path for servers that decode before they take a target apart.
+    let is_step = |segment: &[u8]| matches!(segment.split(|byte| b";?#".contains(byte)).next(), Some(b"." | b".."));
+    if path.split(|byte| *byte == b'/').any(is_step) {
         return Err(ProxyError::InvalidPath("holds a `.` or `..` segment"));
     }
     Ok(())
@@ -198,6 +199,8 @@ mod tests {
             "/v1/%2",
             "/v1/%2e%2e%3b/admin",
             "/v1/%7f",
+            "/openai/..%3fx",
+            "/openai/..%2523",
         ] {
             assert!(check(path).is_err(), "{path}");
         }
