@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod oracle;
 mod program;
 mod support;
 
@@ -15,6 +16,7 @@ mod forward;
 mod guard;
 mod interim;
 mod management;
+mod paths;
 mod readiness;
 mod renewal;
 mod secrets;
