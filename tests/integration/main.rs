@@ -5,6 +5,7 @@
 mod oracle;
 mod program;
 mod support;
+mod wire;
 
 mod authorize;
 mod binary;
@@ -13,6 +14,7 @@ mod configuration;
 mod errors;
 mod explain;
 mod forward;
+mod framing;
 mod guard;
 mod interim;
 mod management;
