@@ -27,4 +27,5 @@ mod stale;
 mod stream;
 mod tokens;
 mod tools;
+mod transparency;
 mod upgrade;

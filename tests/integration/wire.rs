@@ -11,6 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::oracle::{self, Fields};
 use crate::support::{self, Proxy, azure, demo_settings};
 
+/// A resource writes so much at a time: no length that anything falls together with.
+const PIECE: usize = 1009;
+
 /// How the end of a message's content is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -162,7 +165,8 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// A resource that answers each request as it is told to, and keeps every byte that comes.
+/// A resource that answers each request as it is told to, and keeps every byte that comes. It closes a connection behind an
+/// answer that says so.
 pub(crate) struct Resource {
     pub(crate) origin: String,
     heard: Arc<Mutex<Vec<Heard>>>,
@@ -232,7 +236,12 @@ async fn listen(
             };
             let answered = answer(&request);
             log.lock().unwrap()[mine].requests.push(request);
-            if stream.write_all(&answered).await.is_err() {
+            for piece in answered.chunks(PIECE) {
+                if stream.write_all(piece).await.is_err() {
+                    return;
+                }
+            }
+            if find(&answered, b"connection: close\r\n").is_some() {
                 return;
             }
         }
