@@ -279,7 +279,7 @@ impl Body for RequestBody {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let RequestBody { reading: Some(reading), waiting, length } = &mut *self else { return Poll::Ready(None) };
+        let Self { reading: Some(reading), waiting, length } = &mut *self else { return Poll::Ready(None) };
         if let Some(unsure) = waiting {
             if !ready!(unsure.poll(cx)) {
                 return Poll::Ready(Some(Err(UploadError::Unwanted)));

@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod oracle;
+mod bulk;
+mod caller;
+mod process;
 mod program;
 mod support;
 mod wire;
 
 mod authorize;
 mod binary;
+mod cancel;
 mod chain;
 mod configuration;
 mod errors;
@@ -19,6 +23,8 @@ mod guard;
 mod interim;
 mod management;
 mod paths;
+#[cfg(target_os = "linux")]
+mod memory;
 mod readiness;
 mod renewal;
 mod secrets;

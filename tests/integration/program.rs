@@ -1,15 +1,18 @@
 //! The built program, run in an environment that holds nothing of this machine's.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use aoai_auth_proxy::emulator::{Emulator, Options};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
+use crate::process::Process;
 use crate::support::{client, demo_settings, within};
 
 /// The program with nothing of this machine's environment but where programs are.
@@ -33,20 +36,22 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) output: Lines<BufReader<ChildStdout>>,
     pub(crate) url: String,
-    log: JoinHandle<String>,
+    log: watch::Receiver<String>,
 }
 
 impl Running {
     pub(crate) async fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         // Read all the time: a program whose log nobody reads stands still.
-        let mut errors = child.stderr.take().unwrap();
-        let log = tokio::spawn(async move {
-            let mut log = String::new();
-            errors.read_to_string(&mut log).await.map(|_| log).unwrap()
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (logged, mut log) = watch::channel(String::new());
+        tokio::spawn(async move {
+            while let Some(line) = errors.next_line().await.unwrap() {
+                logged.send_modify(|log| log.extend([&line, "\n"]));
+            }
         });
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let Some(line) = within(output.next_line()).await.unwrap() else { panic!("{}", within(log).await.unwrap()) };
+        let Some(line) = within(output.next_line()).await.unwrap() else { panic!("{}", to_its_end(&mut log).await) };
         let url = line.strip_prefix("listening on ").expect("the address comes first").to_owned();
         Self { child, output, url, log }
     }
@@ -55,13 +60,36 @@ impl Running {
         within(client().get(format!("{}{path}", self.url)).send()).await.unwrap()
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process::new(self.child.id().unwrap())
+    }
+
+    /// Waits until `text` is in the log.
+    pub(crate) async fn until_it_logs(&mut self, text: &str) {
+        within(self.log.wait_for(|log| log.contains(text))).await.unwrap();
+    }
+
     /// Asks it to stop; its exit code and everything it logged.
-    pub(crate) async fn stop(mut self) -> (i32, String) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("/bin/sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().await.unwrap().success());
-        let log = within(self.log).await.unwrap();
+    pub(crate) async fn stop(self) -> (i32, String) {
+        self.process().signal(Signal::TERM);
+        self.end().await
+    }
+
+    /// Waits until it has ended; its exit code and everything it logged.
+    pub(crate) async fn end(mut self) -> (i32, String) {
+        let log = to_its_end(&mut self.log).await;
         (within(self.child.wait()).await.unwrap().code().unwrap(), log)
     }
+}
+
+/// All of a log, once nobody writes it any more.
+async fn to_its_end(log: &mut watch::Receiver<String>) -> String {
+    within(async { while log.changed().await.is_ok() {} }).await;
+    log.borrow().clone()
 }
 
 pub(crate) async fn emulator() -> Emulator {
