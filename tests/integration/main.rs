@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
-mod oracle;
 mod bulk;
 mod caller;
+mod oracle;
 mod process;
 mod program;
 mod support;
@@ -15,16 +15,19 @@ mod binary;
 mod cancel;
 mod chain;
 mod configuration;
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod errors;
 mod explain;
 mod forward;
 mod framing;
 mod guard;
 mod interim;
+mod limits;
 mod management;
-mod paths;
 #[cfg(target_os = "linux")]
 mod memory;
+mod paths;
 mod readiness;
 mod renewal;
 mod secrets;

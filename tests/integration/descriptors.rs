@@ -1,0 +1,58 @@
+//! A system that gives no more file descriptors: what runs goes on, and all is well once there are some again.
+
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
+use rustix::process::{Resource, Rlimit, prlimit};
+use tokio::net::TcpStream;
+
+use crate::caller::Caller;
+use crate::program::{Running, emulator, serve};
+use crate::support::within;
+
+/// Enough for the program and a few dozen connections.
+const MOST: u64 = 64;
+/// How long the program has none left.
+const DROUGHT: Duration = Duration::from_secs(3);
+
+async fn ask(caller: &mut Caller) {
+    let response = within(caller.send(Request::get("/v1/models").body(Body::empty()).unwrap())).await.unwrap();
+    assert_eq!(response.status(), 200);
+    within(response.into_body().collect()).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_descriptors_it_goes_on_and_recovers() {
+    let azure = emulator().await;
+    let mut running = Running::start(serve(&azure).args(["--set", "limits.header_timeout=10m"])).await;
+    let most = Rlimit { current: Some(MOST), maximum: Some(MOST) };
+    prlimit(Some(running.process().0), Resource::Nofile, most).unwrap();
+    let mut inside = Caller::connect(running.address(), false).await;
+    ask(&mut inside).await;
+
+    // The system accepts them all on the program's behalf; the program can take only some.
+    let mut idle = Vec::new();
+    for _ in 0..2 * MOST {
+        idle.push(within(TcpStream::connect(running.address())).await.unwrap());
+    }
+    running.until_it_logs("cannot accept").await;
+    let began = Instant::now();
+    while began.elapsed() < DROUGHT {
+        ask(&mut inside).await;
+    }
+    assert!(running.process().open_files() as u64 >= MOST - 1, "it had none left all the time");
+
+    drop(idle);
+    for _ in 0..10 {
+        assert_eq!(running.get("/v1/models").await.status(), 200);
+    }
+    drop(inside);
+    let (code, log) = running.stop().await;
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    let lines = log.lines().filter(|line| line.contains("cannot accept")).count();
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    assert!(lines <= 2 * seconds, "{lines} lines in {seconds} s");
+}
