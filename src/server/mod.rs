@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::SharedClock;
@@ -65,8 +65,6 @@ struct Server<A> {
     lifecycle: Lifecycle,
     date: Date,
     places: Arc<Semaphore>,
-    /// Told when there is no place for another connection: the one that has waited longest for a request leaves.
-    crowded: Notify,
 }
 
 /// Serves `answer` on `listener` until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
@@ -78,8 +76,7 @@ pub async fn serve<A: Answer>(
     clock: SharedClock,
 ) -> Drained {
     let places = Arc::new(Semaphore::new(limits.max_connections));
-    let (date, crowded) = (Date::new(clock), Notify::new());
-    let server = Arc::new(Server { answer, limits, lifecycle, date, places, crowded });
+    let server = Arc::new(Server { answer, limits, lifecycle, date: Date::new(clock), places });
     let (running, stillness) = Running::first();
     loop {
         let (socket, place) = tokio::select! {
@@ -130,13 +127,10 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, socket: Socket, held: Held)
 impl<A> Server<A> {
     /// The next connection, once there is a place for it: until then callers wait in the listen queue.
     async fn accept(&self, listener: &TcpListener) -> (Socket, OwnedSemaphorePermit) {
-        let mut place = self.places.clone().try_acquire_owned().ok();
-        if place.is_none() {
-            self.crowded.notify_one();
-            place = self.places.clone().acquire_owned().await.ok();
-        }
-        // Nobody closes the semaphore.
-        let Some(place) = place else { return pending().await };
+        let Ok(place) = self.places.clone().acquire_owned().await else {
+            // Nobody closes the semaphore.
+            return pending().await;
+        };
         let mut failing = false;
         loop {
             match listener.accept().await {

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
+use memchr::{memchr, memrchr};
 
 use super::fields::{self, Space};
 use super::framing::Framing;
@@ -51,6 +52,7 @@ pub(super) fn take(buffer: &mut BytesMut, scanned: &mut usize) -> Result<Option<
 }
 
 fn parse(head: &Bytes) -> Result<Head, ProxyError> {
+    check_target(head)?;
     if lines::hold_nul(head) {
         return Err(unclear(Unclear("the head holds a NUL")));
     }
@@ -67,7 +69,7 @@ fn parse(head: &Bytes) -> Result<Head, ProxyError> {
     *request.version_mut() = version;
     *request.method_mut() = Method::from_bytes(line.method.unwrap_or_default().as_bytes())
         .map_err(|_| unclear(Unclear("the method is not one")))?;
-    *request.uri_mut() = target(head, line.path.unwrap_or_default())?;
+    *request.uri_mut() = target(head, line.path.unwrap_or_default(), request.method())?;
     *request.headers_mut() = fields::map(head, line.headers).map_err(unclear)?;
     let fields = request.headers();
     check_host(fields, version).map_err(unclear)?;
@@ -85,16 +87,32 @@ fn parse(head: &Bytes) -> Result<Head, ProxyError> {
     })
 }
 
+/// Says of a target that is none that it is the target: the parser speaks of the request line.
+fn check_target(head: &[u8]) -> Result<(), ProxyError> {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let (Some(begin), Some(end)) = (memchr(b' ', line), memrchr(b' ', line)) else { return Ok(()) };
+    let target = line.get(begin + 1..end).unwrap_or_default();
+    if target.iter().any(u8::is_ascii_control) {
+        return Err(ProxyError::InvalidPath("holds a control byte"));
+    }
+    if str::from_utf8(target).is_err() {
+        return Err(ProxyError::InvalidPath("is not UTF-8"));
+    }
+    Ok(())
+}
+
 /// The request target, in any of its forms (§3.2).
-fn target(head: &Bytes, path: &str) -> Result<Uri, ProxyError> {
+fn target(head: &Bytes, path: &str, method: &Method) -> Result<Uri, ProxyError> {
     if path.contains('#') {
         // The library would cut it off, and what it is cut off from may be somebody else's path.
         return Err(ProxyError::InvalidPath("holds a `#`"));
     }
-    if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
-        return Err(ProxyError::InvalidPath("holds a control byte"));
+    let uri = Uri::from_maybe_shared(head.slice_ref(path.as_bytes()));
+    let uri = uri.map_err(|_| ProxyError::InvalidPath("is no request target"))?;
+    if uri.scheme().is_none() && uri.authority().is_some() && method != Method::CONNECT {
+        return Err(ProxyError::InvalidPath("is a host and no path"));
     }
-    Uri::from_maybe_shared(head.slice_ref(path.as_bytes())).map_err(|_| ProxyError::InvalidPath("is no request target"))
+    Ok(uri)
 }
 
 /// Exactly one `Host`; HTTP/1.0 did without (§3.2).

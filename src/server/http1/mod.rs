@@ -105,13 +105,12 @@ impl<'server, A: Answer> Connection<'server, A> {
     async fn head(&mut self) -> Result<Head, NoHead> {
         let (server, inbound) = (self.server, &self.inbound);
         let mut ending = pin!(server.lifecycle.ending());
-        let mut crowded = pin!(server.crowded.notified());
         // Counts from the first byte; before that, from the connection's beginning or the last response's end.
         let mut begun = inbound.has_begun();
         let head_timeout = server.limits.header_timeout;
         let patience = if begun || self.is_first { head_timeout } else { IDLE };
         self.deadline.as_mut().reset(Instant::now() + patience);
-        let (deadline, is_first) = (&mut self.deadline, self.is_first);
+        let deadline = &mut self.deadline;
         poll_fn(|cx| {
             if let Poll::Ready(head) = inbound.poll_head(cx) {
                 return Poll::Ready(head);
@@ -125,8 +124,7 @@ impl<'server, A: Answer> Connection<'server, A> {
                 let slow = NoHead::Refused(ProxyError::RequestTimeout { part, seconds });
                 return Poll::Ready(Err(if begun { slow } else { NoHead::End }));
             }
-            // A connection that only waits makes room for another, and for the end.
-            if !begun && (ending.as_mut().poll(cx).is_ready() || !is_first && crowded.as_mut().poll(cx).is_ready()) {
+            if !begun && ending.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(NoHead::End));
             }
             Poll::Pending
