@@ -21,6 +21,8 @@ const PONG: Duration = Duration::from_secs(20);
 const STREAM_WINDOW: u32 = 2 << 20;
 /// The most there is (RFC 9113 §6.9.1): streams of callers who do not read must never use up what the others share.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// What an upstream allows that has not said so yet: it is not recommended to allow fewer (RFC 9113 §6.5.2).
+const STREAMS_UNTOLD: usize = 100;
 
 pub(super) type Http2 = http2::SendRequest<RequestBody>;
 
@@ -76,21 +78,29 @@ pub(super) async fn http2<I>(io: I) -> Result<(Http2, Arc<Streams>), hyper::Erro
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let told = Arc::new(AtomicBool::new(false));
+    let telling = told.clone();
+    let io = Listening { io, on_read: move || telling.store(true, Ordering::Relaxed) };
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        // One does not have to wait for the upstream's settings, which are the first that it says; the others of a crowd do,
+        // in the library's queue, since it may refuse what it does not allow.
+        .initial_max_send_streams(1)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .handshake(TokioIo::new(io))
         .await?;
-    let streams = Arc::new(Streams { most: AtomicUsize::new(connection.current_max_send_streams()) });
+    let streams = Arc::new(Streams { most: AtomicUsize::new(STREAMS_UNTOLD) });
     let counted = Arc::downgrade(&streams);
     let mut connection = Box::pin(connection);
     let watched = poll_fn(move |cx| {
         let ended = connection.as_mut().poll(cx);
         // The upstream's settings come after the handshake, and may come again; they are seen with the next request.
-        if let Some(streams) = counted.upgrade() {
+        if told.load(Ordering::Relaxed)
+            && let Some(streams) = counted.upgrade()
+        {
             streams.most.store(connection.current_max_send_streams(), Ordering::Relaxed);
         }
         ended
