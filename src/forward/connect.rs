@@ -150,3 +150,36 @@ impl Connector {
         ProxyError::UpstreamUnreachable { host: self.host(), problem, kind }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::io;
+    use std::net::SocketAddr;
+
+    use hyper_util::client::legacy::connect::dns::Name;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_without_an_address_is_told_from_a_host_that_is_down() {
+        let nowhere = tower::service_fn(|_: Name| async {
+            Err::<std::vec::IntoIter<SocketAddr>, _>(io::Error::other("no such name"))
+        });
+        let mut tcp = HttpConnector::new_with_resolver(nowhere);
+        let error = tcp.call(Uri::from_static("http://resource.invalid")).await.expect_err("no address");
+        let error = ProxyError::from_connecting("resource.invalid:443".to_owned(), &error);
+        assert!(matches!(error, ProxyError::UpstreamUnreachable { kind: Unreachable::Dns, .. }), "{error:?}");
+
+        let here = |_: Name| async { Ok::<_, Infallible>(vec![SocketAddr::from(([127, 0, 0, 1], 0))].into_iter()) };
+        let mut tcp = HttpConnector::new_with_resolver(tower::service_fn(here));
+        // Bound and not listening.
+        let taken = tokio::net::TcpSocket::new_v4().expect("a socket");
+        taken.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let port = taken.local_addr().expect("its address").port();
+        let error =
+            tcp.call(format!("http://resource.invalid:{port}").parse().expect("a URL")).await.expect_err("refused");
+        let error = ProxyError::from_connecting("resource.invalid:443".to_owned(), &error);
+        assert!(matches!(error, ProxyError::UpstreamUnreachable { kind: Unreachable::Refused, .. }), "{error:?}");
+    }
+}
