@@ -266,6 +266,9 @@ fn fields() -> Vec<Case> {
         raw("Host with a path", "GET /v1/x HTTP/1.1\r\nhost: localhost/@evil\r\nconnection: close\r\n\r\n", {
             Refused(421, "host_denied")
         }),
+        raw("Host behind an address", "GET /v1/x HTTP/1.1\r\nhost: [::1].evil.example\r\nconnection: close\r\n\r\n", {
+            Refused(421, "host_denied")
+        }),
         lines("head of 60 KiB", format!("x: {}\r\n", "y".repeat(60 << 10)), EMPTY),
         lines("head of 70 KiB", format!("x: {}\r\n", "y".repeat(70 << 10)), Refused(431, "invalid_request")),
         lines("many small lines", "x: y\r\n".repeat(12 << 10), Refused(431, "invalid_request")),
@@ -337,6 +340,7 @@ fn targets() -> Vec<Case> {
         line("evil authority", "GET evil.example:80 HTTP/1.1", BAD_TARGET),
         line("of another host", "GET http://evil.example/v1/x HTTP/1.1", BAD_TARGET),
         line("of another user", "GET http://localhost@evil.example/v1/x HTTP/1.1", BAD_TARGET),
+        line("of another host behind an address", "GET http://[::1]evil.example/v1/x HTTP/1.1", BAD_TARGET),
         line("of nobody", "GET http:///v1/x HTTP/1.1", BAD_TARGET),
         line("two slashes", "GET //localhost/v1/x HTTP/1.1", BAD_TARGET),
         line("tunnel", "CONNECT localhost:80 HTTP/1.1", BAD_TARGET),

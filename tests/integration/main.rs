@@ -4,6 +4,7 @@
 
 mod bulk;
 mod caller;
+mod http2;
 mod oracle;
 mod process;
 mod program;
@@ -19,6 +20,7 @@ mod configuration;
 mod descriptors;
 mod errors;
 mod explain;
+mod faults;
 mod forward;
 mod framing;
 mod guard;
