@@ -81,10 +81,11 @@ impl Upstream {
             };
             // A kept connection may have been closed by the other side just now: once more, on another one. Not if any of
             // an answer has come: the request may have been acted upon.
-            if !reused || retried || connection.has_been_heard() || ready.upload.fault().is_some() {
+            let may_retry = reused || was_refused_unread(&error);
+            if !may_retry || retried || connection.has_been_heard() || ready.upload.fault().is_some() {
                 return Err(self.failed(&Causes(&error).to_string(), &ready.upload));
             }
-            tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a kept connection was dead");
+            tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a connection took no request");
             retried = true;
             checkout = self.pool.replace(&connection).await?;
         }
@@ -220,6 +221,12 @@ impl Upstream {
         let problem = || ProxyError::UpstreamProtocol { host: self.pool.host(), problem: problem.to_owned() };
         upload.fault().unwrap_or_else(problem)
     }
+}
+
+/// Whether the resource says that it has not looked at the request (RFC 9113 §8.7).
+fn was_refused_unread(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Leaves no length but the one that the content was read by: none beside `Transfer-Encoding`, and one of several equal ones

@@ -50,10 +50,16 @@ fn check_host<B>(request: &Request<B>) -> Result<(), ProxyError> {
     }
 }
 
-/// Exact names, any port. A trailing dot, a user or anything else that only looks like one of ours is another name.
+/// Exact names, any port. A trailing dot, a user or anything else that only looks like one of ours is another name; the
+/// library takes `[::1].example` for `[::1]`.
 fn is_ours(authority: &Authority) -> bool {
-    let host = authority.host();
-    !authority.as_str().contains('@') && ALLOWED_HOSTS.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
+    let named = authority.as_str();
+    let (host, port) = match named.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (named, ""),
+    };
+    port.bytes().all(|byte| byte.is_ascii_digit())
+        && ALLOWED_HOSTS.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
 }
 
 /// Browsers name the origin of every request that could do harm, and say whether its page is of the same site.
@@ -94,6 +100,10 @@ mod tests {
             "2130706433",
             "0.0.0.0",
             "[::ffff:127.0.0.1]",
+            "[::1].evil.com",
+            "[::1].evil.com:80",
+            "[::1]x",
+            "localhost:80:80",
             "a@localhost",
             "localhost@evil.com",
             "",
