@@ -2,8 +2,9 @@
 //!
 //! # One request's walk
 //!
-//! A caller connects; [`server`] accepts the connection, within its limits and deadlines, and reads requests off it. Each
-//! goes to [`app::App`], whose `answer` is the whole walk, outermost step first:
+//! A caller connects; [`server`] accepts the connection, within its limits and deadlines, and reads requests off it: over
+//! HTTP/1.1 with a strict reader of our own, over HTTP/2 with the library's. Each goes to [`app::App`], whose `walk` is all
+//! that happens to it, outermost step first:
 //!
 //! 1. it gets an id, and an [`Exchange`](telemetry::exchange::Exchange) that accounts for it until its response has ended;
 //! 2. [`guard`] decides whether this caller may be answered at all, and [`forward::target::check`] whether the path means
@@ -26,12 +27,12 @@
 //! | --- | --- |
 //! | [`cli`] | the command line: one file a subcommand |
 //! | [`app`] | the router, and the order of everything that happens to a request |
-//! | [`server`] | connections from callers: accepted, limited, drained; knows nothing of Azure |
 //! | [`guard`] | who may call |
 //! | [`management`] | the management plane's list of models, all pages joined |
 //! | [`forward`] | a request's way to the resource and back |
 //! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
 //! | [`status`] | `/healthz`, `/readyz`, `/status` and the page |
+//! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`telemetry`] | log lines, and the refusals that can be explained |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
@@ -48,6 +49,8 @@
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
 //! - Only `error.rs` turns a failure into a status.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
+//! - What is ambiguous is not passed on: `server/http1/` takes one reading of a head and of content's framing, or none, and
+//!   what goes to the resource is written anew from what was read.
 //! - No content is collected on its way through [`forward`], with two exceptions: the first MiB of a request is held by
 //!   reference, to be sent again, and small refusals in JSON are looked at before they go back.
 //! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
