@@ -470,27 +470,31 @@ fn passage(answers: &[Message], arrived: &[Message], contents: &[&[u8]], host: &
         let told: Vec<String> = answers.iter().map(|answer| format!("{} {}", answer.start(), answer.text())).collect();
         return Err(format!("reached the resource as {got:?} and was answered {told:?}"));
     }
-    for request in arrived {
-        let (hosts, keys) = (request.values("host"), request.values("authorization"));
-        if hosts != [host] {
-            return Err(format!("was sent to the hosts {hosts:?}"));
-        }
-        if keys.len() != 1 || !keys[0].starts_with("Bearer ey") {
-            return Err(format!("was sent with the keys {keys:?}"));
-        }
-        if !request.start().contains(" /openai/v1/x HTTP/1.1") {
-            return Err(format!("was sent as {}", request.start()));
-        }
-        if !request.content.is_empty() && request.framing == Framing::None {
-            return Err("was sent without framing".to_owned());
-        }
-        if let Some((name, _)) = request.trailers.iter().find(|(name, _)| name != "x-sum") {
-            return Err(format!("was sent with {name} in its trailers"));
-        }
-    }
+    arrived.iter().try_for_each(|request| sound(request, host))?;
     let said: Vec<(u16, &[u8])> = answers.iter().map(|answer| (answer.status(), &*answer.content)).collect();
     let expected: Vec<(u16, &[u8])> = contents.iter().map(|content| (200, *content)).collect();
     if said == expected { Ok(()) } else { Err("was answered otherwise than it was sent".to_owned()) }
+}
+
+/// Sent to the resource alone, with our token alone, and framed.
+pub(crate) fn sound(request: &Message, host: &str) -> Result<(), String> {
+    let (hosts, keys) = (request.values("host"), request.values("authorization"));
+    if hosts != [host] {
+        return Err(format!("was sent to the hosts {hosts:?}"));
+    }
+    if keys.len() != 1 || !keys[0].starts_with("Bearer ey") {
+        return Err(format!("was sent with the keys {keys:?}"));
+    }
+    if !request.start().contains(" /openai/") {
+        return Err(format!("was sent as {}", request.start()));
+    }
+    if !request.content.is_empty() && request.framing == Framing::None {
+        return Err("was sent without framing".to_owned());
+    }
+    if let Some((name, _)) = request.trailers.iter().find(|(name, _)| name != "x-sum") {
+        return Err(format!("was sent with {name} in its trailers"));
+    }
+    Ok(())
 }
 
 #[tokio::test]

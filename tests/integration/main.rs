@@ -27,6 +27,7 @@ mod guard;
 mod interim;
 mod limits;
 mod management;
+mod mangled;
 #[cfg(target_os = "linux")]
 mod memory;
 mod paths;

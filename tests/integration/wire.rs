@@ -115,7 +115,8 @@ fn chunked(body: &[u8], message: &mut Message) -> Result<Option<usize>, String> 
     let mut at = 0;
     loop {
         let Some(line) = find(&body[at..], b"\r\n") else { return Ok(None) };
-        let size = number(&String::from_utf8_lossy(&body[at..at + line]), 16)?;
+        let told = String::from_utf8_lossy(lines(&body[at..at + line])?[0]);
+        let size = number(told.split(';').next().unwrap_or_default(), 16)?;
         at += line + 2;
         if size == 0 {
             break;
