@@ -7,6 +7,8 @@ pub(super) enum Kind {
     Chat,
     /// Embeddings with this many dimensions, and whether fewer may be asked for.
     Embeddings { dimensions: usize, adjustable: bool },
+    /// Conversations over WebSockets.
+    Realtime,
     /// Something the emulator lists and does not serve.
     Listed,
 }
@@ -48,14 +50,14 @@ pub(super) static MODELS: [Model; 20] = [
     embeddings("text-embedding-3-large", "1", 1_705_536_000, 3072, true),
     embeddings("text-embedding-ada-002", "2", 1_680_480_000, 1536, false),
     listed("gpt-image-1", "2025-04-15", 1_744_675_200),
-    listed("gpt-realtime", "2025-08-28", 1_756_339_200),
+    realtime("gpt-realtime", "2025-08-28", 1_756_339_200),
     listed("gpt-4o-transcribe", "2025-03-20", 1_742_428_800),
     listed("tts", "001", 1_698_796_800),
     listed("whisper", "001", 1_694_563_200),
 ];
 
 /// The names under which the account serves models; each is also the model's name.
-const DEPLOYED: [&str; 10] = [
+const DEPLOYED: [&str; 11] = [
     "gpt-4o",
     "gpt-4o-mini",
     "gpt-4.1",
@@ -63,6 +65,7 @@ const DEPLOYED: [&str; 10] = [
     "gpt-5",
     "gpt-5-mini",
     "o4-mini",
+    "gpt-realtime",
     "text-embedding-3-small",
     "text-embedding-3-large",
     "text-embedding-ada-002",
@@ -94,6 +97,10 @@ impl Model {
 
 const fn chat(name: &'static str, version: &'static str, created: u64) -> Model {
     Model { name, version, created, kind: Kind::Chat }
+}
+
+const fn realtime(name: &'static str, version: &'static str, created: u64) -> Model {
+    Model { name, version, created, kind: Kind::Realtime }
 }
 
 const fn listed(name: &'static str, version: &'static str, created: u64) -> Model {

@@ -25,11 +25,12 @@
 //! {"route": "management", "action": {"kind": "close"}}
 //! {"route": "files", "action": {"kind": "cut", "after_bytes": 10}}
 //! {"route": "responses", "action": {"kind": "hold", "after_events": 3}}
+//! {"route": "chat", "action": {"kind": "error_event", "after_events": 3}}
 //! ```
 //!
-//! Routes are `imds`, `metadata`, `app_service`, `entra`, `chat`, `responses`, `embeddings`, `files`, `models`, `open_ai` (the whole
-//! data plane) and `management`. What changes something answers 204. A body that cannot be read gets 400 and
-//! `{"error": "…"}`.
+//! Routes are `imds`, `metadata`, `app_service`, `entra`, `chat`, `responses`, `embeddings`, `files`, `models`, `realtime`, `open_ai`
+//! (the whole data plane) and `management`. A WebSocket meets its fault in the handshake, or not at all. What changes
+//! something answers 204. A body that cannot be read gets 400 and `{"error": "…"}`.
 
 use std::sync::Arc;
 use std::time::Duration;

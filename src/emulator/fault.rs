@@ -56,6 +56,11 @@ pub enum Action {
         /// After how many events; other bodies count as one event.
         after_events: u64,
     },
+    /// A streamed answer ends with an event that says that the server failed. Other answers are what they are.
+    ErrorEvent {
+        /// After how many events.
+        after_events: u64,
+    },
 }
 
 impl Fault {

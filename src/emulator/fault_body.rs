@@ -12,9 +12,13 @@ pub(super) fn usual_body(route: Route, status: StatusCode) -> String {
         Route::Imds | Route::Metadata | Route::AppService => managed_identity(status),
         Route::Entra => entra(status),
         Route::Management => management(status),
-        Route::Chat | Route::Responses | Route::Embeddings | Route::Files | Route::Models | Route::OpenAi => {
-            data_plane(status)
-        }
+        Route::Chat
+        | Route::Responses
+        | Route::Embeddings
+        | Route::Files
+        | Route::Models
+        | Route::Realtime
+        | Route::OpenAi => data_plane(status),
     }
     .to_string()
 }

@@ -14,6 +14,7 @@ use http::{Method, StatusCode};
 
 use super::control::Control;
 use super::disturbed::{CutOff, Held};
+use super::error_event;
 use super::fault::Action;
 use super::fault_body::usual_body;
 use super::listen::Connection;
@@ -76,6 +77,7 @@ async fn meet_fault(
         Some(Action::Hold { after_events }) => {
             next.run(request).await.map(|body| Held::body(body, after_events, control.clone()))
         }
+        Some(Action::ErrorEvent { after_events }) => error_event::within(next.run(request).await, after_events),
     }
 }
 

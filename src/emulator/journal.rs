@@ -57,6 +57,8 @@ pub struct State {
     pub streams_finished: u64,
     /// Streamed answers that were given up by the client, or cut by a fault, before their end.
     pub streams_aborted: u64,
+    /// WebSockets that are open.
+    pub sockets_open: u64,
 }
 
 impl State {

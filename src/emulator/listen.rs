@@ -14,7 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -28,12 +28,18 @@ pub(super) struct Connection {
     /// Tells the emulator's connections apart.
     pub(super) id: u64,
     cut: Arc<Notify>,
+    users: mpsc::Sender<Infallible>,
 }
 
 impl Connection {
     /// Closes the connection at once, whatever is under way on it.
     pub(super) fn cut(&self) {
         self.cut.notify_one();
+    }
+
+    /// Completes once the connection is to close, for whoever goes on using it after HTTP.
+    pub(super) async fn closed(&self) {
+        self.users.closed().await;
     }
 }
 
@@ -113,16 +119,22 @@ async fn talk(stream: TcpStream, acceptor: Option<Arc<Acceptor>>, router: Router
 
 async fn exchange(io: impl Read + Write + Unpin + Send + 'static, router: Router) {
     static LAST_ID: AtomicU64 = AtomicU64::new(0);
-    let connection = Connection { id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1, cut: Arc::new(Notify::new()) };
-    let service = service_fn(|request| answer(request, connection.clone(), router.clone()));
+    let (users, mut used) = mpsc::channel(1);
+    let connection = Connection { id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1, cut: Arc::default(), users };
+    let (id, cut) = (connection.id, connection.cut.clone());
+    let service = service_fn(move |request| answer(request, connection.clone(), router.clone()));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http2().initial_stream_window_size(HTTP2_WINDOW).initial_connection_window_size(HTTP2_WINDOW * 4);
-    let http = builder.serve_connection(io, service);
-    tokio::select! {
-        ended = http => if let Err(error) = ended {
+    let whole = async move {
+        if let Err(error) = builder.serve_connection_with_upgrades(io, service).await {
             tracing::debug!(%error, "a connection to the emulator broke");
-        },
-        () = connection.cut.notified() => tracing::debug!(id = connection.id, "emulator cuts a connection"),
+        }
+        // A WebSocket may use it still.
+        used.recv().await;
+    };
+    tokio::select! {
+        () = whole => {}
+        () = cut.notified() => tracing::debug!(id, "emulator cuts a connection"),
     }
 }
 

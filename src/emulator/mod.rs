@@ -6,7 +6,7 @@
 //!
 //! | server | scheme | what it answers |
 //! | --- | --- | --- |
-//! | [`openai`](Emulator::openai) | https, HTTP/2 and HTTP/1.1 | `/openai/v1/…`: chat completions, responses, embeddings, files, models |
+//! | [`openai`](Emulator::openai) | https, HTTP/2 and HTTP/1.1 | `/openai/v1/…`: chat completions, responses, embeddings, files, models, realtime; WebSockets |
 //! | [`entra`](Emulator::entra) | https | `/{tenant}/oauth2/v2.0/token`, with client secret, certificate or federated token |
 //! | [`management`](Emulator::management) | https | ARM: models of a region, accounts, deployments |
 //! | [`imds`](Emulator::imds) | http | `/metadata/identity/oauth2/token`, `/metadata/versions` |
@@ -27,6 +27,7 @@ mod control;
 pub mod control_http;
 mod disturbed;
 mod entra;
+mod error_event;
 mod fault;
 mod fault_body;
 mod federation;

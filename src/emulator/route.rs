@@ -18,7 +18,7 @@ pub enum Route {
     Entra,
     /// Chat completions, also of the form `/openai/deployments/…`.
     Chat,
-    /// Responses.
+    /// Responses, over HTTP and as a WebSocket.
     Responses,
     /// Embeddings, also of the form `/openai/deployments/…`.
     Embeddings,
@@ -26,6 +26,8 @@ pub enum Route {
     Files,
     /// The data plane's list of models.
     Models,
+    /// The realtime interface: its WebSockets, client secrets and calls, also of the form `/openai/realtime`.
+    Realtime,
     /// The whole data plane. Requests that are none of the above are recorded under it.
     OpenAi,
     /// Azure Resource Manager.
@@ -64,6 +66,7 @@ impl Route {
         let operation = match (segments.next(), segments.next()) {
             (Some("openai"), Some("v1")) => segments.next(),
             (Some("openai"), Some("deployments")) => segments.nth(1),
+            (Some("openai"), realtime @ Some("realtime")) => realtime,
             _ => None,
         };
         match operation {
@@ -72,13 +75,20 @@ impl Route {
             Some("embeddings") => Self::Embeddings,
             Some("files") => Self::Files,
             Some("models") => Self::Models,
+            Some("realtime") => Self::Realtime,
             _ => Self::OpenAi,
         }
     }
 
     fn is_data_plane(self) -> bool {
         match self {
-            Self::Chat | Self::Responses | Self::Embeddings | Self::Files | Self::Models | Self::OpenAi => true,
+            Self::Chat
+            | Self::Responses
+            | Self::Embeddings
+            | Self::Files
+            | Self::Models
+            | Self::Realtime
+            | Self::OpenAi => true,
             Self::Imds | Self::Metadata | Self::AppService | Self::Entra | Self::Management => false,
         }
     }
@@ -106,6 +116,9 @@ mod tests {
             (Server::OpenAi, "/openai/v1/responses/resp_1", Route::Responses),
             (Server::OpenAi, "/openai/v1/files/file-1/content", Route::Files),
             (Server::OpenAi, "/openai/v1/models", Route::Models),
+            (Server::OpenAi, "/openai/v1/realtime", Route::Realtime),
+            (Server::OpenAi, "/openai/v1/realtime/calls", Route::Realtime),
+            (Server::OpenAi, "/openai/realtime", Route::Realtime),
             (Server::OpenAi, "/openai/v1/audio/speech", Route::OpenAi),
             (Server::OpenAi, "/", Route::OpenAi),
             (Server::Management, "/subscriptions", Route::Management),

@@ -239,7 +239,7 @@ async fn a_request_to_switch_protocols_is_sent_again_too() {
     world.azure.control().revoke_tokens(true);
     let request = world.client.get(world.url("/v1/realtime?model=gpt-4o-mini"));
     let request = request.header("connection", "upgrade").header("upgrade", "websocket");
-    // The emulator speaks no WebSocket: it refuses the token first, and the route once the token is good.
+    // This is no WebSocket's handshake: the emulator refuses the token first, and the rest once the token is good.
     assert_eq!(within(request.send()).await.unwrap().status(), 404);
     assert_eq!(tokens_asked_for(&world), 2);
 }

@@ -91,6 +91,7 @@ fn capabilities(model: &Model) -> Value {
     match model.kind {
         Kind::Chat => json!({ "chatCompletion": "true", "responses": "true", "area": "EUR" }),
         Kind::Embeddings { .. } => json!({ "embeddings": "true", "embeddingsMaxInputs": "2048", "area": "EUR" }),
+        Kind::Realtime => json!({ "realtime": "true", "area": "EUR" }),
         Kind::Listed => json!({ "area": "EUR" }),
     }
 }

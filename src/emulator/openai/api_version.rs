@@ -12,7 +12,8 @@ const V1_VERSIONS: [&str; 3] = ["v1", "preview", "latest"];
 /// The middleware.
 pub(super) async fn check(request: Request, next: Next) -> Response {
     let version = api_version(request.uri().query().unwrap_or_default());
-    let older_interface = request.uri().path().starts_with("/openai/deployments/");
+    let path = request.uri().path();
+    let older_interface = path.starts_with("/openai/deployments/") || path == "/openai/realtime";
     match version {
         Some(version) if older_interface && !is_date(&version) => Refusal::ResourceNotFound.into_response(),
         None if older_interface => Refusal::ResourceNotFound.into_response(),

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method};
 
+use super::realtime::calls;
+use super::realtime::client_secrets::{self, ClientSecrets};
 use super::refusal::Refusal;
 use crate::emulator::control::Control;
 use crate::emulator::route::{Route, Server};
@@ -22,9 +24,16 @@ pub(super) struct Caller {
     pub(super) audience: String,
 }
 
+/// What there is to ask whether a request may pass.
+#[derive(Debug, Clone)]
+pub(super) struct Doorkeeper {
+    pub(super) control: Arc<Control>,
+    pub(super) secrets: Arc<ClientSecrets>,
+}
+
 /// The middleware.
-pub(super) async fn authorize(State(control): State<Arc<Control>>, mut request: Request, next: Next) -> Response {
-    match admit(&control, &request) {
+pub(super) async fn authorize(State(keeper): State<Doorkeeper>, mut request: Request, next: Next) -> Response {
+    match admit(&keeper, &request) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -33,8 +42,11 @@ pub(super) async fn authorize(State(control): State<Arc<Control>>, mut request: 
     }
 }
 
-fn admit(control: &Control, request: &Request) -> Result<Caller, Refusal> {
+fn admit(Doorkeeper { control, secrets }: &Doorkeeper, request: &Request) -> Result<Caller, Refusal> {
     let token = bearer(request.headers()).ok_or(Refusal::StaleToken)?;
+    if request.uri().path() == calls::PATH && client_secrets::is_one(token) {
+        return secrets.owner(token, control.tokens.now()).ok_or(Refusal::StaleToken);
+    }
     let claims = control.tokens.judge(token, &OPENAI_AUDIENCES).map_err(|flaw| {
         tracing::debug!(?flaw, "emulator refuses an access token");
         Refusal::StaleToken
@@ -64,6 +76,7 @@ fn data_action(method: &Method, path: &str) -> (&'static str, String) {
         (Route::Files, &Method::GET) => ("files/read", path),
         (Route::Files, _) => ("files/write", path),
         (Route::Models, _) => ("models/read", path),
+        (Route::Realtime, _) => ("deployments/realtime/action", path),
         (_, _) => ("deployments/action", path),
     };
     (action, format!("{method} {operation}"))

@@ -3,8 +3,8 @@
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, CONNECTION, TE, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_PROTOCOL, TE, UPGRADE};
+use http::{HeaderMap, HeaderValue};
 
 use super::refusal::Refusal;
 
@@ -23,8 +23,11 @@ const FORBIDDEN: [&str; 8] = [
     "x-real-ip",
 ];
 
+/// How a subprotocol begins that is a key.
+const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
+
 /// Fields that do not count as the client's own.
-const STANDARD: [&str; 24] = [
+const STANDARD: [&str; 28] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -45,6 +48,10 @@ const STANDARD: [&str; 24] = [
     "pragma",
     "range",
     "referer",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     "te",
     "transfer-encoding",
     "upgrade",
@@ -53,7 +60,7 @@ const STANDARD: [&str; 24] = [
 
 /// The middleware.
 pub(super) async fn check(request: Request, next: Next) -> Response {
-    if let Some(violation) = violation(request.headers()) {
+    if let Some(violation) = violation(request.headers()).or_else(|| key_in_query(request.uri().query())) {
         tracing::warn!(violation, "the proxy in front of the emulator broke its contract");
         return Refusal::ProxyViolation(violation).into_response();
     }
@@ -71,6 +78,9 @@ fn violation(fields: &HeaderMap) -> Option<String> {
     if fields.get_all(AUTHORIZATION).iter().count() > 1 {
         return Some("more than one `authorization` field".to_owned());
     }
+    if fields.get_all(SEC_WEBSOCKET_PROTOCOL).iter().any(offers_key) {
+        return Some("a key among the subprotocols".to_owned());
+    }
     if fields.get_all(TE).iter().any(|value| value != "trailers") {
         return Some("field `te` with more than `trailers`".to_owned());
     }
@@ -83,6 +93,16 @@ fn violation(fields: &HeaderMap) -> Option<String> {
         }
     }
     None
+}
+
+/// Where browsers put a key that cannot set fields.
+fn key_in_query(query: Option<&str>) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query?.as_bytes());
+    pairs.any(|(name, _)| name.eq_ignore_ascii_case("api-key")).then(|| "a key in the query".to_owned())
+}
+
+fn offers_key(value: &HeaderValue) -> bool {
+    value.as_bytes().to_ascii_lowercase().windows(KEY_PROTOCOL.len()).any(|window| window == KEY_PROTOCOL)
 }
 
 fn is_forbidden(name: &str) -> bool {
@@ -105,6 +125,15 @@ mod tests {
             fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         fields
+    }
+
+    #[test]
+    fn a_key_must_not_hide() {
+        assert!(key_in_query(Some("model=m&Api-Key=k")).is_some());
+        assert!(key_in_query(Some("model=m&my-api-key=k")).is_none());
+        let offered = |protocols| violation(&fields(&[("sec-websocket-protocol", protocols)]));
+        assert!(offered("realtime, OpenAI-Insecure-Api-Key.k").is_some());
+        assert!(offered("realtime, openai-beta.realtime-v1").is_none());
     }
 
     #[test]

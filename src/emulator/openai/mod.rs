@@ -9,10 +9,13 @@ mod fields;
 mod files;
 mod models;
 mod prompt;
+mod realtime;
 pub(super) mod refusal;
 mod response;
 mod responses;
+mod responses_socket;
 mod sent;
+mod socket;
 mod stream;
 mod vectors;
 
@@ -27,7 +30,9 @@ use axum::routing::{get, post};
 use super::control::Control;
 use super::gate::{Gate, gate};
 use super::route::Server;
+use authorize::Doorkeeper;
 use files::Files;
+use realtime::client_secrets::ClientSecrets;
 use refusal::Refusal;
 use responses::Stored;
 
@@ -43,20 +48,28 @@ struct DataPlane {
     word_delay: Duration,
     files: Files,
     responses: Stored,
+    secrets: Arc<ClientSecrets>,
 }
 
 /// The data plane as a service; layers are listed from the innermost out.
 pub(super) fn router(control: Arc<Control>, word_delay: Duration) -> Router {
-    let plane =
-        DataPlane { control: control.clone(), word_delay, files: Files::default(), responses: Stored::default() };
+    let plane = DataPlane {
+        control: control.clone(),
+        word_delay,
+        files: Files::default(),
+        responses: Stored::default(),
+        secrets: Arc::default(),
+    };
+    let keeper = Doorkeeper { control: control.clone(), secrets: plane.secrets.clone() };
     json_operations()
         .merge(files())
+        .merge(realtime::operations())
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
         .with_state(Arc::new(plane))
         // Strangers do not learn which versions exist …
         .layer(from_fn(api_version::check))
-        .layer(from_fn_with_state(control.clone(), authorize::authorize))
+        .layer(from_fn_with_state(keeper, authorize::authorize))
         // … but a proxy that breaks its contract learns that before all else.
         .layer(from_fn(conduct::check))
         // Everything is recorded, whatever becomes of it.
@@ -69,7 +82,7 @@ fn json_operations() -> Router<Arc<DataPlane>> {
     Router::new()
         .route("/openai/v1/chat/completions", post(chat::create))
         .route("/openai/deployments/{deployment}/chat/completions", post(chat::create_on_deployment))
-        .route("/openai/v1/responses", post(responses::create))
+        .route("/openai/v1/responses", post(responses::create).get(responses_socket::open))
         .route("/openai/v1/responses/{id}", get(responses::retrieve).delete(responses::delete))
         .route("/openai/v1/embeddings", post(embeddings::create))
         .route("/openai/deployments/{deployment}/embeddings", post(embeddings::create_on_deployment))

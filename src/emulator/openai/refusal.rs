@@ -45,7 +45,8 @@ impl IntoResponse for Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    /// The status.
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::StaleToken | Self::PermissionDenied { .. } => StatusCode::UNAUTHORIZED,
             Self::DeploymentNotFound | Self::ResourceNotFound | Self::ItemNotFound { .. } => StatusCode::NOT_FOUND,

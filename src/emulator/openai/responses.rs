@@ -68,8 +68,19 @@ pub(super) async fn delete(
 pub(super) async fn create(
     State(plane): State<Arc<DataPlane>>,
     Extension(caller): Extension<Caller>,
-    Sent(mut asked): Sent<Asked>,
+    Sent(asked): Sent<Asked>,
 ) -> Result<Response, Refusal> {
+    let streamed = asked.stream == Some(true);
+    let answer = respond(&plane, &caller, asked)?;
+    if streamed {
+        Ok(stream::answer(answer.events(), plane.word_delay))
+    } else {
+        Ok(Json(answer.completed()).into_response())
+    }
+}
+
+/// What the emulated model answers; it is kept unless the client does not want that.
+pub(super) fn respond(plane: &DataPlane, caller: &Caller, mut asked: Asked) -> Result<Answer, Refusal> {
     let deployment = asked.deployment()?;
     if let Some(previous) = &asked.previous_response_id
         && plane.responses.find(previous).is_none()
@@ -85,23 +96,19 @@ pub(super) async fn create(
     if prompt.filtered {
         return Err(Refusal::ContentFilter);
     }
-    let (store, streamed) = (asked.store != Some(false), asked.stream == Some(true));
+    let store = asked.store != Some(false);
     let answer = Answer {
         id: format!("resp_{}", Uuid::new_v4().simple()),
         item_id: format!("msg_{}", Uuid::new_v4().simple()),
         created: plane.control.tokens.now(),
-        text: prompt.answer(deployment.name, &caller),
+        text: prompt.answer(deployment.name, caller),
         input_tokens: prompt.tokens,
         repeated: asked.repeated(deployment.name, store),
     };
     if store {
         plane.responses.keep(&answer.id, answer.completed());
     }
-    if streamed {
-        Ok(stream::answer(answer.events(), plane.word_delay))
-    } else {
-        Ok(Json(answer.completed()).into_response())
-    }
+    Ok(answer)
 }
 
 impl Asked {

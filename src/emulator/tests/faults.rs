@@ -81,6 +81,21 @@ async fn a_held_stream_goes_on_when_released() {
 }
 
 #[tokio::test]
+async fn a_stream_can_fail_in_the_middle() {
+    let emulator = emulator().await;
+    emulator.control().fault(Fault::new(Route::Chat, Action::ErrorEvent { after_events: 3 }));
+    for mut client in Connection::both(&emulator).await {
+        let failed = client.fetch(chat(&emulator, true)).await;
+        let events: Vec<_> = str::from_utf8(&failed.body).unwrap().split_terminator("\n\n").collect();
+        assert_eq!(events.len(), 4);
+        let error: Value = serde_json::from_str(events[3].strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(error["error"]["type"], "server_error");
+        let whole = client.fetch(chat(&emulator, false)).await;
+        assert_eq!(whole.json()["choices"][0]["finish_reason"], "stop");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_is_given_up_is_counted_as_aborted() {
     let emulator = emulator().await;
     emulator.control().fault(Fault::new(Route::Chat, Action::Hold { after_events: 2 }));
