@@ -41,3 +41,4 @@ mod tokens;
 mod tools;
 mod transparency;
 mod upgrade;
+mod websocket;
