@@ -42,7 +42,7 @@ pub enum Action {
         /// Milliseconds.
         ms: u64,
     },
-    /// The request is never answered.
+    /// The request is read and never answered.
     Hang,
     /// The connection is closed before the first byte of an answer.
     Close,

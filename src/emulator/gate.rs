@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 
 use super::control::Control;
 use super::disturbed::{CutOff, Held};
@@ -66,7 +67,12 @@ async fn meet_fault(
             tokio::time::sleep(Duration::from_millis(ms)).await;
             next.run(request).await
         }
-        Some(Action::Hang) => pending().await,
+        Some(Action::Hang) => {
+            // A connection whose content nobody reads is not seen to end.
+            let mut content = request.into_body();
+            while let Some(Ok(_)) = content.frame().await {}
+            pending().await
+        }
         Some(Action::Close) => {
             connection.cut();
             pending().await

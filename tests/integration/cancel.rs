@@ -144,14 +144,3 @@ async fn while_content_is_sent() {
         }
     }
 }
-
-#[tokio::test]
-async fn while_content_is_sent_that_the_resource_does_not_read() {
-    // Over HTTP/1.1 a resource that does not read sees no end either.
-    for versions in [(false, true), (true, true)] {
-        // The beginning is little enough for the proxy to have read it all: it can see what follows.
-        let asked = |state: &State| state.count(Route::Files) == 1;
-        leaves_while_it_waits(versions, Leaving::Connection, Some(Action::Hang), unfinished_upload(10_000), asked)
-            .await;
-    }
-}
