@@ -81,8 +81,11 @@ impl Upstream {
             };
             // A kept connection may have been closed by the other side just now: once more, on another one. Not if any of
             // an answer has come: the request may have been acted upon.
-            let may_retry = reused || was_refused_unread(&error);
-            if !may_retry || retried || connection.has_been_heard() || ready.upload.fault().is_some() {
+            let unread = match reset_by_resource(&error) {
+                Some(reason) => reason == h2::Reason::REFUSED_STREAM,
+                None => reused,
+            };
+            if !unread || retried || connection.has_been_heard() || ready.upload.fault().is_some() {
                 return Err(self.failed(&Causes(&error).to_string(), &ready.upload));
             }
             tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a connection took no request");
@@ -223,10 +226,11 @@ impl Upstream {
     }
 }
 
-/// Whether the resource says that it has not looked at the request (RFC 9113 §8.7).
-fn was_refused_unread(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+/// Why the resource reset the request, if it did: it has not looked at the request if it refused the stream, and may have
+/// acted upon it otherwise (RFC 9113 §8.7).
+fn reset_by_resource(error: &hyper::Error) -> Option<h2::Reason> {
+    let cause = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    cause.reason().filter(|_| cause.is_reset() && cause.is_remote())
 }
 
 /// Leaves no length but the one that the content was read by: none beside `Transfer-Encoding`, and one of several equal ones

@@ -25,7 +25,7 @@ use crate::error::ProxyError;
 use crate::lifecycle::{Held, Lifecycle, Running};
 
 use date::Date;
-use socket::Socket;
+use socket::{Reader, Writer};
 
 pub use content::{Content, ContentError};
 pub use http1::Interim;
@@ -96,11 +96,11 @@ pub async fn serve<A: Answer>(
 }
 
 /// One connection, in whichever version the caller speaks.
-async fn converse<A: Answer>(server: Arc<Server<A>>, socket: Socket, held: Held) {
+async fn converse<A: Answer>(server: Arc<Server<A>>, (mut reader, writer): (Reader, Writer), held: Held) {
     let mut ahead = BytesMut::new();
     let first = async {
         while PREFACE.starts_with(&ahead) && ahead.len() < PREFACE.len() {
-            match poll_fn(|cx| socket.poll_read(cx, &mut ahead, 1024)).await {
+            match poll_fn(|cx| reader.poll_read(cx, &mut ahead, 8 * 1024)).await {
                 Ok(0) | Err(_) => return false,
                 Ok(_) => {}
             }
@@ -118,15 +118,15 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, socket: Socket, held: Held)
         return;
     }
     if ahead.starts_with(PREFACE) {
-        http2::serve(&server, Rewound::new(ahead, socket), held).await;
+        http2::serve(&server, Rewound::new(ahead, reader, writer), held).await;
     } else {
-        http1::Connection::new(&server, socket, ahead, held).serve().await;
+        http1::Connection::new(&server, (reader, writer), ahead, held).serve().await;
     }
 }
 
 impl<A> Server<A> {
     /// The next connection, once there is a place for it: until then callers wait in the listen queue.
-    async fn accept(&self, listener: &TcpListener) -> (Socket, OwnedSemaphorePermit) {
+    async fn accept(&self, listener: &TcpListener) -> ((Reader, Writer), OwnedSemaphorePermit) {
         let Ok(place) = self.places.clone().acquire_owned().await else {
             // Nobody closes the semaphore.
             return pending().await;
@@ -135,7 +135,7 @@ impl<A> Server<A> {
         loop {
             match listener.accept().await {
                 // What cannot be set on a socket is set on none that is still open.
-                Ok((stream, _)) => match Socket::new(stream) {
+                Ok((stream, _)) => match socket::split(stream) {
                     Ok(socket) => return (socket, place),
                     Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
                 },

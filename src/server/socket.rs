@@ -1,55 +1,42 @@
-//! A caller's socket, which different parts of the program read and write at once.
+//! A caller's socket: the half that is read, and the half that is written.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
-use rustix::net::Shutdown;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// A handle; its clones are the same socket, which closes with the last of them. At any time at most one of them reads, and
-/// at most one writes.
-#[derive(Debug, Clone)]
-pub(super) struct Socket(Arc<TcpStream>);
+/// What comes from a caller.
+#[derive(Debug)]
+pub(super) struct Reader(OwnedReadHalf);
 
-impl Socket {
-    /// Small events of a stream will leave at once.
-    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        Ok(Self(Arc::new(stream)))
-    }
+/// What goes to a caller. Dropped, it says that nothing more will be written.
+#[derive(Debug)]
+pub(super) struct Writer(OwnedWriteHalf);
 
-    /// Appends up to `most` bytes to `buffer`, which gets its memory once there is something to read. Nothing was appended:
+/// Both halves. Small events of a stream will leave at once.
+pub(super) fn split(stream: TcpStream) -> io::Result<(Reader, Writer)> {
+    stream.set_nodelay(true)?;
+    let (reader, writer) = stream.into_split();
+    Ok((Reader(reader), Writer(writer)))
+}
+
+impl Reader {
+    /// Appends bytes to `buffer`, which gets room for `room` of them once there is something to read. Nothing was appended:
     /// the other side has ended.
     pub(super) fn poll_read(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
-        most: usize,
+        room: usize,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            buffer.reserve(most);
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
-            }
-        }
-    }
-
-    /// Writes the beginning of what `pieces` hold.
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(pieces) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
+        ready!(self.0.as_ref().poll_read_ready(cx))?;
+        buffer.reserve(room);
+        pin!(self.0.read_buf(buffer)).poll(cx)
     }
 
     /// Whether the other side has said that it will write no more, also if there is something left to read before that.
@@ -57,15 +44,25 @@ impl Socket {
         let now = pin!(self.0.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
         matches!(now, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
+}
 
-    /// Says that nothing more will be written.
-    pub(super) fn end_writing(&self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(&*self.0, Shutdown::Write)?)
+impl Writer {
+    /// Writes the beginning of what `pieces` hold.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
     }
 
-    /// From now on closing is a reset: for what must not look as if it had ended.
-    pub(super) fn reset_when_closed(&self) -> io::Result<()> {
-        self.0.set_zero_linger()
+    /// Says that nothing more will be written.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    /// Ends with a reset: for what must not look as if it had ended.
+    pub(super) fn reset(self) {
+        if let Err(error) = self.0.as_ref().set_zero_linger() {
+            tracing::debug!(%error, "a connection could not be reset");
+        }
+        self.0.forget();
     }
 }
 
@@ -73,55 +70,49 @@ impl Socket {
 #[derive(Debug)]
 pub struct Rewound {
     ahead: BytesMut,
-    socket: Socket,
+    reader: Reader,
+    writer: Writer,
 }
 
 impl Rewound {
-    pub(super) fn new(ahead: BytesMut, socket: Socket) -> Self {
-        Self { ahead, socket }
+    pub(super) fn new(ahead: BytesMut, reader: Reader, writer: Writer) -> Self {
+        Self { ahead, reader, writer }
     }
 }
 
 impl AsyncRead for Rewound {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if !this.ahead.is_empty() {
-            let length = this.ahead.len().min(buffer.remaining());
-            buffer.put_slice(&this.ahead.split_to(length));
-            return Poll::Ready(Ok(()));
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.reader.0).poll_read(cx, buffer);
         }
-        loop {
-            ready!(this.socket.0.poll_read_ready(cx))?;
-            match this.socket.0.try_read(buffer.initialize_unfilled()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|length| buffer.advance(length))),
-            }
-        }
+        let length = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead.split_to(length));
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Rewound {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_write(cx, &[IoSlice::new(bytes)])
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.writer.0).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket.poll_write(cx, pieces)
+        Pin::new(&mut self.writer.0).poll_write_vectored(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.writer.0.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer.0).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.socket.end_writing())
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer.0).poll_shutdown(cx)
     }
 }

@@ -1,6 +1,7 @@
 //! What comes from a caller: heads for the conversation, content for whoever has the request. Both read the same socket,
 //! never at the same time.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -14,7 +15,7 @@ use super::head::{self, Head};
 use super::lines::Unclear;
 use crate::error::ProxyError;
 use crate::server::content::ContentError;
-use crate::server::socket::{Rewound, Socket};
+use crate::server::socket::Reader;
 
 /// How much is read at once while a head is expected…
 const HEAD_READ: usize = 8 * 1024;
@@ -25,13 +26,17 @@ const MOST_AHEAD: usize = 64 * 1024;
 /// The most interim responses that wait to be written; more than that nobody sends for a reason.
 const MOST_INTERIM: usize = 8;
 
-/// The reading half of a conversation. Cheap to clone.
+/// The reading half of a conversation, which ends with it.
+#[derive(Debug)]
+pub(super) struct Inbound(Shared);
+
 #[derive(Debug, Clone)]
-pub(super) struct Inbound(Arc<Mutex<Reading>>);
+struct Shared(Arc<Mutex<Reading>>);
 
 #[derive(Debug)]
 struct Reading {
-    socket: Socket,
+    /// Nobody reads any more once it is gone.
+    reader: Option<Reader>,
     buffer: BytesMut,
     /// How much of `buffer` is known to hold no end of a head.
     scanned: usize,
@@ -41,8 +46,8 @@ struct Reading {
     /// Whether the caller waits to be told that its content is wanted.
     permission: Permission,
     interim: Vec<(StatusCode, HeaderMap)>,
-    reader: Option<Waker>,
-    conversation: Option<Waker>,
+    content_waits: Option<Waker>,
+    conversation_waits: Option<Waker>,
 }
 
 #[derive(Debug)]
@@ -67,14 +72,14 @@ enum Permission {
 /// The content of a request.
 #[derive(Debug)]
 pub(in crate::server) struct Content {
-    inbound: Inbound,
+    shared: Shared,
     request: u64,
 }
 
 /// Sends interim responses (RFC 9110 §15.2) ahead of the response to a request.
 #[derive(Debug, Clone)]
 pub struct Interim {
-    inbound: Inbound,
+    shared: Shared,
     request: u64,
 }
 
@@ -96,18 +101,18 @@ pub(super) enum NoHead {
 
 impl Inbound {
     /// Reads on from `buffer`, which was read before.
-    pub(super) fn new(socket: Socket, buffer: BytesMut) -> Self {
-        Self(Arc::new(Mutex::new(Reading {
-            socket,
+    pub(super) fn new(reader: Reader, buffer: BytesMut) -> Self {
+        Self(Shared(Arc::new(Mutex::new(Reading {
+            reader: Some(reader),
             buffer,
             scanned: 0,
             request: 0,
             content: State::Over,
             permission: Permission::NotAwaited,
             interim: Vec::new(),
-            reader: None,
-            conversation: None,
-        })))
+            content_waits: None,
+            conversation_waits: None,
+        }))))
     }
 
     /// The next head. Must not be asked for while content is still to come.
@@ -119,7 +124,7 @@ impl Inbound {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(NoHead::Refused(error))),
             }
-            match ready!(reading.socket.poll_read(cx, &mut reading.buffer, HEAD_READ)) {
+            match ready!(reading.poll_read(cx, HEAD_READ)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(NoHead::End)),
                 Ok(_) => {}
             }
@@ -144,12 +149,12 @@ impl Inbound {
         let waits = expects_continue && reading.buffer.is_empty();
         reading.permission = if waits { Permission::Awaited } else { Permission::NotAwaited };
         reading.content = State::Coming(decoder);
-        Some(Content { inbound: self.clone(), request: reading.request })
+        Some(Content { shared: self.0.clone(), request: reading.request })
     }
 
     /// A way to send interim responses ahead of the response that comes next.
     pub(super) fn interim(&self) -> Interim {
-        Interim { inbound: self.clone(), request: self.open().request }
+        Interim { shared: self.0.clone(), request: self.open().request }
     }
 
     /// What happens next while a request is answered.
@@ -158,7 +163,7 @@ impl Inbound {
         if !reading.interim.is_empty() {
             return Poll::Ready(Event::Interim(std::mem::take(&mut reading.interim)));
         }
-        remember(&mut reading.conversation, cx);
+        remember(&mut reading.conversation_waits, cx);
         let discard = match reading.content {
             // Whoever reads it will see the end.
             State::Coming(_) | State::Broken => return Poll::Pending,
@@ -172,7 +177,7 @@ impl Inbound {
             if reading.buffer.len() >= MOST_AHEAD {
                 return Poll::Pending;
             }
-            match ready!(reading.socket.poll_read(cx, &mut reading.buffer, HEAD_READ)) {
+            match ready!(reading.poll_read(cx, HEAD_READ)) {
                 Ok(0) | Err(_) => return Poll::Ready(Event::Gone),
                 Ok(_) => {}
             }
@@ -195,7 +200,7 @@ impl Inbound {
                 Poll::Ready(ended)
             }
             State::Coming(_) => {
-                remember(&mut reading.conversation, cx);
+                remember(&mut reading.conversation_waits, cx);
                 Poll::Pending
             }
         }
@@ -216,33 +221,43 @@ impl Inbound {
         matches!(self.open().content, State::Abandoned(_) | State::Broken)
     }
 
-    /// The conversation is over: whoever still reads content must not wait for more.
-    pub(super) fn close(&self) {
+    /// Whether the caller has ended its side while somebody has content that was not all read.
+    pub(super) fn has_been_left(&self) -> bool {
+        let reading = self.open();
+        reading.reader.as_ref().is_none_or(Reader::has_been_ended)
+    }
+
+    /// Reads and forgets. Ready when something has come: with whether it was not the end.
+    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let reading = &mut *self.open();
+        reading.buffer.clear();
+        reading.poll_read(cx, CONTENT_READ).map(|read| !matches!(read, Ok(0) | Err(_)))
+    }
+
+    /// The socket, and what was read from it before its turn.
+    pub(super) fn into_reader(self) -> (Option<Reader>, BytesMut) {
         let mut reading = self.open();
+        (reading.reader.take(), std::mem::take(&mut reading.buffer))
+    }
+
+    fn open(&self) -> MutexGuard<'_, Reading> {
+        self.0.open()
+    }
+}
+
+impl Drop for Inbound {
+    /// Whoever still reads content must not wait for more.
+    fn drop(&mut self) {
+        let mut reading = self.open();
+        reading.reader = None;
         if matches!(reading.content, State::Coming(_)) {
             reading.content = State::Broken;
         }
-        wake(&mut reading.reader);
+        wake(&mut reading.content_waits);
     }
+}
 
-    /// Reads and forgets. Ready when the caller has ended.
-    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let reading = &mut *self.open();
-        loop {
-            reading.buffer.clear();
-            match ready!(reading.socket.poll_read(cx, &mut reading.buffer, CONTENT_READ)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
-            }
-        }
-    }
-
-    /// The socket with all that was read before its turn.
-    pub(super) fn rewound(&self) -> Rewound {
-        let mut reading = self.open();
-        Rewound::new(std::mem::take(&mut reading.buffer), reading.socket.clone())
-    }
-
+impl Shared {
     /// A panic elsewhere leaves nothing half done in here.
     fn open(&self) -> MutexGuard<'_, Reading> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -250,6 +265,13 @@ impl Inbound {
 }
 
 impl Reading {
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
+        match &mut self.reader {
+            Some(reader) => reader.poll_read(cx, &mut self.buffer, room),
+            None => Poll::Ready(Ok(0)),
+        }
+    }
+
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
         loop {
             let decoder = match &mut self.content {
@@ -264,7 +286,7 @@ impl Reading {
                 Ok(piece) if piece.is_some() || over => {
                     if over {
                         self.content = State::Over;
-                        wake(&mut self.conversation);
+                        wake(&mut self.conversation_waits);
                     }
                     return Poll::Ready(piece.map(|piece| {
                         Ok(match piece {
@@ -279,16 +301,16 @@ impl Reading {
             if self.permission == Permission::Awaited {
                 self.permission = Permission::Given;
                 self.interim.push((StatusCode::CONTINUE, HeaderMap::new()));
-                wake(&mut self.conversation);
+                wake(&mut self.conversation_waits);
             }
             // Not a byte more than the content's own end needs, so that what follows it stays in few pieces.
             let most = most.clamp(HEAD_READ, CONTENT_READ);
-            match self.socket.poll_read(cx, &mut self.buffer, most) {
+            match self.poll_read(cx, most) {
                 Poll::Ready(Ok(0)) => return self.broken(ContentError::Short),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return self.broken(ContentError::Connection(error)),
                 Poll::Pending => {
-                    remember(&mut self.reader, cx);
+                    remember(&mut self.content_waits, cx);
                     return Poll::Pending;
                 }
             }
@@ -297,7 +319,7 @@ impl Reading {
 
     fn broken(&mut self, error: ContentError) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
         self.content = State::Broken;
-        wake(&mut self.conversation);
+        wake(&mut self.conversation_waits);
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -310,7 +332,7 @@ impl Content {
 
     /// What it is read from, unless a later request has that by now.
     fn open(&self) -> Option<MutexGuard<'_, Reading>> {
-        Some(self.inbound.open()).filter(|reading| reading.request == self.request)
+        Some(self.shared.open()).filter(|reading| reading.request == self.request)
     }
 }
 
@@ -341,18 +363,18 @@ impl Drop for Content {
             State::Coming(decoder) => State::Abandoned(decoder),
             other => other,
         };
-        reading.reader = None;
-        wake(&mut reading.conversation);
+        reading.content_waits = None;
+        wake(&mut reading.conversation_waits);
     }
 }
 
 impl Interim {
     /// Has an interim response written, unless too many wait already or the response itself has begun.
     pub fn send(&self, status: StatusCode, fields: HeaderMap) {
-        let mut reading = self.inbound.open();
+        let mut reading = self.shared.open();
         if reading.request == self.request && reading.interim.len() < MOST_INTERIM {
             reading.interim.push((status, fields));
-            wake(&mut reading.conversation);
+            wake(&mut reading.conversation_waits);
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::content::Content as AnyContent;
-use super::socket::Socket;
+use super::socket::{Reader, Rewound, Writer};
 use super::{Answer, Server, Switch};
 use crate::error::{ProxyError, RequestPart};
 use crate::lifecycle::Held;
@@ -42,7 +42,9 @@ pub use inbound::Interim;
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a caller may go on sending what nobody wants, once it was told so and the connection is at its end: closed any
 /// sooner, the connection would be reset and the response could be lost (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(30);
+/// And how long it may say nothing meanwhile.
+const LINGER_QUIET: Duration = Duration::from_secs(2);
 
 /// How often to look whether a caller has gone away while nobody takes the content that it has sent.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,8 +52,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A connection of HTTP/1.1.
 pub(super) struct Connection<'server, A> {
     server: &'server Server<A>,
-    socket: Socket,
     inbound: Inbound,
+    writer: Writer,
     outgoing: Outgoing,
     held: Held,
     deadline: Pin<Box<Sleep>>,
@@ -66,16 +68,23 @@ enum Ended {
     Closing,
     /// Nothing more can be said: the caller has gone, or must not take what it has for the whole.
     Broken,
-    /// Another protocol follows.
-    Switched,
+    /// The same, and the end of the connection would be the end of the content: there must not be one.
+    Reset,
+    /// Another protocol follows, for whoever waits for the connection.
+    Switched(oneshot::Sender<Rewound>),
 }
 
 impl<'server, A: Answer> Connection<'server, A> {
     /// A connection from which `ahead` was read.
-    pub(super) fn new(server: &'server Server<A>, socket: Socket, ahead: BytesMut, held: Held) -> Self {
-        let inbound = Inbound::new(socket.clone(), ahead);
+    pub(super) fn new(
+        server: &'server Server<A>,
+        (reader, writer): (Reader, Writer),
+        ahead: BytesMut,
+        held: Held,
+    ) -> Self {
+        let inbound = Inbound::new(reader, ahead);
         let deadline = Box::pin(sleep(server.limits.header_timeout));
-        Self { server, socket, inbound, outgoing: Outgoing::default(), held, deadline, is_first: true }
+        Self { server, inbound, writer, outgoing: Outgoing::default(), held, deadline, is_first: true }
     }
 
     /// Reads requests and writes responses until there are no more.
@@ -87,16 +96,20 @@ impl<'server, A: Answer> Connection<'server, A> {
                 Err(NoHead::Refused(error)) => {
                     let asked = Asked { method: Method::GET, version: Version::HTTP_11 };
                     let response = self.server.answer.refuse(error);
-                    match self.respond(asked, response, false).await {
-                        Ended::Broken => Ended::Broken,
-                        _ => Ended::Closing,
-                    }
+                    self.respond(asked, response, false).await
                 }
             };
             match ended {
                 Ended::Kept => self.is_first = false,
                 Ended::Closing => return self.linger().await,
-                Ended::Broken | Ended::Switched => return,
+                Ended::Broken => return,
+                Ended::Reset => return self.writer.reset(),
+                Ended::Switched(taker) => {
+                    let (Some(reader), ahead) = self.inbound.into_reader() else { return };
+                    // Whoever wanted it may be gone: then it closes here.
+                    let _ = taker.send(Rewound::new(ahead, reader, self.writer));
+                    return;
+                }
             }
         }
     }
@@ -154,11 +167,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let ended = self.respond(asked, response, keeps_alive).await;
         match (ended, taker) {
-            (Ended::Kept | Ended::Closing, Some(give)) if switches => {
-                // Whoever wanted it may be gone: then it closes here.
-                let _ = give.send(self.inbound.rewound());
-                Ended::Switched
-            }
+            (Ended::Kept | Ended::Closing, Some(taker)) if switches => Ended::Switched(taker),
             (ended, _) => ended,
         }
     }
@@ -181,7 +190,7 @@ impl<'server, A: Answer> Connection<'server, A> {
                     }
                 }
             }
-            match self.outgoing.poll_write(&self.socket, cx) {
+            match self.outgoing.poll_write(&mut self.writer, cx) {
                 Poll::Ready(Err(_)) => Poll::Ready(None),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
             }
@@ -207,11 +216,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         // What the fields share memory with need not live as long as the content.
         drop(parts);
         if self.write_content(body, coding).await.is_err() {
-            if coding == Coding::UntilClose {
-                // The end of the connection would be the end of the content.
-                let _ = self.socket.reset_when_closed();
-            }
-            return Ended::Broken;
+            return if coding == Coding::UntilClose { Ended::Reset } else { Ended::Broken };
         }
         if closes { Ended::Closing } else { self.clear().await }
     }
@@ -228,7 +233,7 @@ impl<'server, A: Answer> Connection<'server, A> {
             }
             loop {
                 let gathered = sender.poll_gather(&mut self.outgoing, cx);
-                ready!(self.outgoing.poll_write(&self.socket, cx)).map_err(|_: io::Error| Interrupted)?;
+                ready!(self.outgoing.poll_write(&mut self.writer, cx)).map_err(|_: io::Error| Interrupted)?;
                 match gathered {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(false)) => {}
@@ -247,7 +252,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         }
         // Content that nobody takes hides the end behind it.
         while self.inbound.is_coming() && self.deadline.as_mut().poll(cx).is_ready() {
-            if self.socket.has_been_ended() {
+            if self.inbound.has_been_left() {
                 return Poll::Ready(Event::Gone);
             }
             self.deadline.as_mut().reset(Instant::now() + LOOK);
@@ -261,16 +266,12 @@ impl<'server, A: Answer> Connection<'server, A> {
     }
 
     /// Ends the connection so that the response is not lost.
-    async fn linger(self) {
-        if self.socket.end_writing().is_ok() {
-            let _ = timeout(LINGER, poll_fn(|cx| self.inbound.poll_discard(cx))).await;
+    async fn linger(mut self) {
+        if poll_fn(|cx| self.writer.poll_end(cx)).await.is_err() {
+            return;
         }
-    }
-}
-
-impl<A> Drop for Connection<'_, A> {
-    fn drop(&mut self) {
-        self.inbound.close();
+        let goes_on = async || timeout(LINGER_QUIET, poll_fn(|cx| self.inbound.poll_discard(cx))).await;
+        let _ = timeout(LINGER, async { while let Ok(true) = goes_on().await {} }).await;
     }
 }
 

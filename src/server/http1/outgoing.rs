@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue};
 
-use crate::server::socket::Socket;
+use crate::server::socket::Writer;
 
 /// Content of at least this size is not copied.
 const LARGE: usize = 8 * 1024;
@@ -70,7 +70,7 @@ impl Outgoing {
     }
 
     /// Writes all of it.
-    pub(super) fn poll_write(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(&mut self, writer: &mut Writer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let pieces = [IoSlice::new(&self.gathered), IoSlice::new(&self.large), IoSlice::new(&self.behind)];
             let pieces = match (self.large.is_empty(), self.behind.is_empty()) {
@@ -78,11 +78,15 @@ impl Outgoing {
                 (false, true) => &pieces[..2],
                 _ => &pieces[..],
             };
-            let written = ready!(socket.poll_write(cx, pieces))?;
+            let written = ready!(writer.poll_write(cx, pieces))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(written);
+        }
+        if self.gathered.capacity() > ENOUGH {
+            // A stream that has had a burst may be silent for long.
+            self.gathered = BytesMut::new();
         }
         Poll::Ready(Ok(()))
     }
