@@ -677,7 +677,7 @@ async fn also_if_the_connection_was_new() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_whenever_it_begins_is_sent_no_more_than_twice() {
+async fn a_stream_that_the_resource_gives_up_on_is_not_sent_again() {
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = requests.clone();
     let (front, _) = modern_resource(&[], move |mut server, _| {
@@ -695,7 +695,8 @@ async fn a_stream_that_is_reset_whenever_it_begins_is_sent_no_more_than_twice() 
     is_ok(&front).await;
     let answer = answer_to(&front, GET).await.unwrap();
     is_error(&answer, 502, "upstream_protocol", "http_protocol_error");
-    assert!(requests.load(Ordering::Relaxed) <= 3);
+    // It may have been acted upon.
+    assert_eq!(requests.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
