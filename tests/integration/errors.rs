@@ -168,6 +168,19 @@ async fn a_request_that_the_caller_cuts_off_reaches_no_end_upstream() {
 }
 
 #[tokio::test]
+async fn what_can_be_answered_at_once_is_answered_to_a_caller_that_has_ended_its_side() {
+    let world = World::new().await;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        within(stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn content_that_is_malformed_is_the_callers_fault() {
     for http2 in [false, true] {
         let world = World::over(http2, &[], |_| ()).await;

@@ -11,16 +11,16 @@ mod head;
 mod inbound;
 mod lines;
 mod outgoing;
+mod sending;
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body::Body;
+use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -34,6 +34,7 @@ use answer::{Afterwards, Asked, Coding};
 use head::Head;
 use inbound::{Event, Inbound, NoHead};
 use outgoing::Outgoing;
+use sending::{Interrupted, Sending};
 
 pub(super) use inbound::Content;
 pub use inbound::Interim;
@@ -223,24 +224,19 @@ impl<'server, A: Answer> Connection<'server, A> {
 
     /// Writes `body`, each part as soon as it is there.
     async fn write_content(&mut self, body: A::Body, coding: Coding) -> Result<(), Interrupted> {
-        let mut sender = Sender { body: pin!(body), coding, ended: coding == Coding::Nothing, failed: false };
+        let body = pin!(body);
+        let mut sending = Sending::new(body, coding);
         poll_fn(|cx| {
-            // A caller that is gone is noticed while nothing can be written, too.
+            if let Poll::Ready(sent) = sending.poll(&mut self.outgoing, &mut self.writer, cx) {
+                return Poll::Ready(sent);
+            }
+            // A caller that is gone is noticed while there is nothing to write, too.
             while let Poll::Ready(event) = self.poll_event(cx) {
                 if matches!(event, Event::Gone) {
                     return Poll::Ready(Err(Interrupted));
                 }
             }
-            loop {
-                let gathered = sender.poll_gather(&mut self.outgoing, cx);
-                ready!(self.outgoing.poll_write(&mut self.writer, cx)).map_err(|_: io::Error| Interrupted)?;
-                match gathered {
-                    Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
-                    Poll::Ready(Ok(false)) => {}
-                    Poll::Ready(Err(interrupted)) => return Poll::Ready(Err(interrupted)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
+            Poll::Pending
         })
         .await
     }
@@ -262,7 +258,18 @@ impl<'server, A: Answer> Connection<'server, A> {
 
     /// Waits until the request's content is out of the way.
     async fn clear(&mut self) -> Ended {
-        if poll_fn(|cx| self.inbound.poll_is_clear(cx)).await { Ended::Kept } else { Ended::Closing }
+        poll_fn(|cx| {
+            if let Poll::Ready(is_clear) = self.inbound.poll_is_clear(cx) {
+                return Poll::Ready(if is_clear { Ended::Kept } else { Ended::Closing });
+            }
+            while let Poll::Ready(event) = self.poll_event(cx) {
+                if matches!(event, Event::Gone) {
+                    return Poll::Ready(Ended::Broken);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Ends the connection so that the response is not lost.
@@ -272,69 +279,5 @@ impl<'server, A: Answer> Connection<'server, A> {
         }
         let goes_on = async || timeout(LINGER_QUIET, poll_fn(|cx| self.inbound.poll_discard(cx))).await;
         let _ = timeout(LINGER, async { while let Ok(true) = goes_on().await {} }).await;
-    }
-}
-
-/// The content was not written to its end.
-struct Interrupted;
-
-/// Content on its way into [`Outgoing`].
-struct Sender<'body, B> {
-    body: Pin<&'body mut B>,
-    coding: Coding,
-    ended: bool,
-    failed: bool,
-}
-
-impl<B: Body<Data = Bytes>> Sender<'_, B> {
-    /// Gathers what is there. Ready once that should be written: with whether it is the end of the content.
-    fn poll_gather(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> Poll<Result<bool, Interrupted>> {
-        while !self.ended && !self.failed {
-            if outgoing.is_full() {
-                return Poll::Ready(Ok(false));
-            }
-            match ready!(self.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.data(data, outgoing),
-                    Err(frame) => {
-                        self.ended = true;
-                        if let (Coding::Chunked, Ok(trailers)) = (self.coding, frame.into_trailers()) {
-                            outgoing.text(b"0\r\n");
-                            outgoing.fields(&trailers);
-                            outgoing.text(b"\r\n");
-                        }
-                    }
-                },
-                Some(Err(_)) => self.failed = true,
-                None => {
-                    self.ended = true;
-                    match self.coding {
-                        Coding::Chunked => outgoing.text(b"0\r\n\r\n"),
-                        Coding::Length(left) => self.failed = left > 0,
-                        Coding::Nothing | Coding::UntilClose => {}
-                    }
-                }
-            }
-        }
-        Poll::Ready(if self.failed { Err(Interrupted) } else { Ok(true) })
-    }
-
-    fn data(&mut self, data: Bytes, outgoing: &mut Outgoing) {
-        if data.is_empty() {
-            return;
-        }
-        match &mut self.coding {
-            Coding::Chunked => outgoing.chunk(data),
-            Coding::Length(left) => match left.checked_sub(data.len() as u64) {
-                Some(rest) => {
-                    *left = rest;
-                    outgoing.content(data);
-                }
-                // More than the head has promised: nobody could tell the rest from the next response.
-                None => self.failed = true,
-            },
-            Coding::UntilClose => outgoing.content(data),
-            Coding::Nothing => {}
-        }
     }
 }
