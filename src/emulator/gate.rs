@@ -10,7 +10,7 @@ use axum::extract::{Extension, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use http_body_util::BodyExt;
 
 use super::control::Control;
@@ -68,9 +68,10 @@ async fn meet_fault(
             next.run(request).await
         }
         Some(Action::Hang) => {
-            // A connection whose content nobody reads is not seen to end.
-            let mut content = request.into_body();
-            while let Some(Ok(_)) = content.frame().await {}
+            let version = request.version();
+            if !is_whole(request.into_body()).await && version < Version::HTTP_2 {
+                connection.cut();
+            }
             pending().await
         }
         Some(Action::Close) => {
@@ -85,6 +86,17 @@ async fn meet_fault(
         }
         Some(Action::ErrorEvent { after_events }) => error_event::within(next.run(request).await, after_events),
     }
+}
+
+/// Reads content; whether all of it came. Over HTTP/1.1 the library sees a connection end only once its content is read, and
+/// not if that ends with it.
+async fn is_whole(mut content: Body) -> bool {
+    while let Some(frame) = content.frame().await {
+        if frame.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// The answer of a status fault. What cannot be sent is left out: the control interface has refused it before.
