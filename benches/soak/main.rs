@@ -115,11 +115,11 @@ async fn round(http2: bool, duration: Duration) -> Vec<String> {
     }
 
     leaving::measure(&stage).await;
-    waiting::measure(&stage, process).await;
     let (lines, bad) = program.stop().await;
     println!("{lines} lines logged");
     let mut violations = stage.tally.violations();
     violations.extend(bad);
+    violations.extend(waiting::measure(&stage.azure).await);
     violations.extend(long::measure(&stage.azure, http2).await);
     violations
 }
