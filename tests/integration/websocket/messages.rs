@@ -2,11 +2,13 @@
 
 use futures_util::SinkExt;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::{Before, Socket, next};
+use super::{AGREED, Before, HANDSHAKE, Socket, head, next};
 use crate::support::within;
 
 /// Longer than any buffer on the way.
@@ -72,6 +74,21 @@ async fn large_messages_pass_both_ways_at_once() {
             send(&mut resource, down.clone()).await;
         }
     );
+}
+
+#[tokio::test]
+async fn what_either_side_says_with_its_handshake_is_not_lost() {
+    let before = Before::a_socket(&[]).await;
+    let mut caller = TcpStream::connect(before.proxy.address).await.unwrap();
+    caller.write_all(format!("{HANDSHAKE}from the caller").as_bytes()).await.unwrap();
+    let (mut resource, _) = within(before.listener.accept()).await.unwrap();
+    head(&mut resource).await;
+    resource.write_all(format!("{AGREED}from the resource").as_bytes()).await.unwrap();
+    head(&mut caller).await;
+    let (mut heard, mut also_heard) = ([0; 15], [0; 17]);
+    within(resource.read_exact(&mut heard)).await.unwrap();
+    within(caller.read_exact(&mut also_heard)).await.unwrap();
+    assert_eq!((&heard, &also_heard), (b"from the caller", b"from the resource"));
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! A handshake that is refused gets a plain response: the resource's own words, with a hint where there is one to give.
 
+use std::time::Duration;
+
 use aoai_auth_proxy::emulator::{Action, Route, world};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 
-use super::{hear, open};
+use super::{HANDSHAKE, head, hear, open};
 use crate::support::{World, code, within};
 
 const PATHS: [&str; 4] = [
@@ -83,6 +87,20 @@ async fn a_missing_deployment_is_explained() {
 }
 
 #[tokio::test]
+async fn a_connection_is_good_for_more_after_a_refusal() {
+    let world = World::new().await;
+    let mut caller = TcpStream::connect(world.proxy.address).await.unwrap();
+    for _ in 0..3 {
+        caller.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        let head = head(&mut caller).await;
+        assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+        let (_, length) = head.split_once("content-length: ").unwrap();
+        let length = length.split("\r\n").next().unwrap().parse().unwrap();
+        within(caller.read_exact(&mut vec![0; length])).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_limit_says_when_to_come_back() {
     let world = World::new().await;
     for path in PATHS {
@@ -103,7 +121,7 @@ async fn a_stale_token_is_renewed_and_the_handshake_made_again() {
         let (tokens, handshakes) = (world.azure.control().count(Route::Imds), world.azure.control().count(route));
         world.azure.control().revoke_tokens(true);
         // The proxy does not renew often: each of these is another minute's.
-        world.clock.advance(std::time::Duration::from_secs(61));
+        world.clock.advance(Duration::from_secs(61));
         let (mut socket, _) = open(&world.proxy, path, &[]).await.unwrap();
         if route == Route::Realtime {
             assert_eq!(hear(&mut socket).await["type"], "session.created");
