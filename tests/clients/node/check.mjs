@@ -3,11 +3,16 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
-import OpenAI, { AuthenticationError, NotFoundError, RateLimitError, toFile } from "openai";
+import { connect } from "node:net";
+import OpenAI, { APIError, AuthenticationError, NotFoundError, RateLimitError, toFile } from "openai";
+import { OpenAIRealtimeWS } from "openai/realtime/ws";
+import { ResponsesWS } from "openai/resources/responses/ws";
 
 const { version } = JSON.parse(readFileSync(new URL("node_modules/openai/package.json", import.meta.url)));
 const client = new OpenAI();
 const model = "gpt-4o-mini";
+const realtimeModel = "gpt-realtime";
+const offer = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n";
 const text = "Tell me about the sea, please";
 const messages = [{ role: "user", content: text }];
 
@@ -31,6 +36,33 @@ async function untilHeld() {
     assert.ok(Date.now() < deadline, "the stream is not held");
   }
 }
+
+/**
+ * This package makes `wss:` of any base URL and takes no other; what `ws` is told to connect with decides what the
+ * connection is. Plain HTTP is what a proxy on this machine speaks.
+ */
+const plainly = {
+  createConnection() {
+    const { hostname, port } = new URL(client.baseURL);
+    return connect(Number(port), hostname);
+  },
+};
+
+/** The events that come, up to one of this type, after saying `first` once the socket is open. */
+function until(socket, last, first = []) {
+  return new Promise((resolve, reject) => {
+    const events = [];
+    socket.on("error", reject);
+    socket.on("event", (event) => {
+      events.push(event);
+      if (event.type === last) resolve(events);
+    });
+    for (const event of first) socket.send(event);
+  });
+}
+
+const deltas = (events) =>
+  events.filter(({ type }) => type === "response.output_text.delta").map(({ delta }) => delta).join("");
 
 const checks = {
   async chat() {
@@ -68,6 +100,49 @@ const checks = {
     assert.equal(types[0], "response.created");
     assert.equal(types.at(-1), "response.completed");
     assert.ok(said.includes(text));
+  },
+
+  async responsesOverAWebSocket() {
+    const socket = new ResponsesWS(client);
+    try {
+      const events = await until(socket, "response.completed", [{ type: "response.create", model, input: text }]);
+      assert.equal(events[0].type, "response.created");
+      assert.ok(deltas(events).includes(text));
+      assert.ok(events.at(-1).response.usage.total_tokens > 0);
+    } finally {
+      socket.close();
+    }
+  },
+
+  async realtime() {
+    const socket = new OpenAIRealtimeWS({ model: realtimeModel, options: plainly }, client);
+    try {
+      const [created] = await until(socket, "session.created");
+      assert.equal(created.session.model, realtimeModel);
+      const content = [{ type: "input_text", text }];
+      const events = await until(socket, "response.done", [
+        { type: "session.update", session: { type: "realtime", instructions: "Be brief" } },
+        { type: "input_audio_buffer.append", audio: "AAAA" },
+        { type: "conversation.item.create", item: { type: "message", role: "user", content } },
+        { type: "response.create" },
+      ]);
+      assert.equal(events[0].type, "session.updated");
+      assert.ok(events.some(({ type }) => type === "conversation.item.added"));
+      assert.ok(deltas(events).includes(text));
+      assert.ok(events.at(-1).response.usage.total_tokens > 0);
+    } finally {
+      socket.close();
+    }
+  },
+
+  async clientSecretOpensACall() {
+    const secret = await client.realtime.clientSecrets.create({ session: { type: "realtime", model: realtimeModel } });
+    assert.ok(secret.value.startsWith("ek_"));
+    // What a web page does with the secret, against the same base URL.
+    const answer = await new OpenAI({ apiKey: secret.value }).realtime.calls.create({ sdp: offer });
+    assert.equal(answer.status, 201);
+    assert.ok(answer.headers.get("location").includes("/realtime/calls/rtc_"));
+    assert.ok((await answer.text()).startsWith("v=0"));
   },
 
   async embeddings() {
@@ -156,6 +231,25 @@ const withControl = {
       client.chat.completions.create({ model, messages }, { maxRetries: 0 }),
       (error) => error instanceof RateLimitError && error.headers.has("retry-after-ms"),
     );
+  },
+
+  async streamThatFailsIsTheSdksOwnException() {
+    await fault("chat", { kind: "error_event", after_events: 4 });
+    const stream = await client.chat.completions.create({ model, messages, stream: true });
+    await assert.rejects(
+      async () => { for await (const _ of stream); },
+      (error) => error instanceof APIError && error.message.includes("had an error"),
+    );
+  },
+
+  async missingRoleRefusesTheHandshake() {
+    await control("POST", "/role", { data_plane: false });
+    try {
+      const socket = new OpenAIRealtimeWS({ model: realtimeModel, options: plainly }, client);
+      await assert.rejects(until(socket, "session.created"), /401/);
+    } finally {
+      await control("POST", "/role", { data_plane: true });
+    }
   },
 };
 

@@ -1,4 +1,5 @@
 """The unmodified `openai` package from PyPI, given a base URL and a dummy key in its environment."""
+import asyncio
 import hashlib
 import json
 import os
@@ -7,10 +8,13 @@ import time
 import urllib.request
 
 import openai
+import websockets
 from openai import OpenAI
 
 client = OpenAI()
 MODEL = "gpt-4o-mini"
+REALTIME = "gpt-realtime"
+OFFER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
 HELLO = [{"role": "user", "content": "Tell me about the sea, please"}]
 
 
@@ -77,6 +81,76 @@ def responses_streamed():
     assert events[-1].type == "response.completed"
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     assert text == events[-1].response.output_text
+
+
+def responses_over_a_websocket():
+    with client.responses.connect() as connection:
+        connection.response.create(model=MODEL, input="Tell me about the sea, please")
+        events = until(connection, "response.completed")
+    assert events[0].type == "response.created"
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == events[-1].response.output_text and "Tell me about the sea, please" in text
+
+
+def realtime():
+    with client.realtime.connect(model=REALTIME) as connection:
+        converse(connection, "response.output_text.delta")
+
+
+def realtime_of_the_azure_client():
+    # Unless it is told otherwise, this client makes `wss:` of any endpoint.
+    websockets_at = os.environ["OPENAI_BASE_URL"].replace("http://", "ws://").removesuffix("/v1") + "/openai"
+    with azure(websocket_base_url=websockets_at).realtime.connect(model=REALTIME) as connection:
+        converse(connection, "response.text.delta")
+
+
+def realtime_asynchronously():
+    async def talk():
+        async with openai.AsyncOpenAI().realtime.connect(model=REALTIME) as connection:
+            created = await connection.recv()
+            assert created.type == "session.created", created
+            await connection.response.create()
+            async for event in connection:
+                if event.type == "response.done":
+                    return event.response
+        raise AssertionError("no response")
+
+    assert asyncio.run(talk()).usage.total_tokens > 0
+
+
+def client_secret_opens_a_call():
+    secret = client.realtime.client_secrets.create(session={"type": "realtime", "model": REALTIME})
+    assert secret.value.startswith("ek_") and secret.expires_at > time.time()
+    # What a web page does with the secret, against the same base URL.
+    answer = OpenAI(api_key=secret.value).realtime.calls.create(sdp=OFFER)
+    assert answer.text.startswith("v=0")
+    assert "/realtime/calls/rtc_" in answer.response.headers["location"]
+
+
+def until(connection, last):
+    """The events that come, up to one of this type."""
+    events = []
+    for event in connection:
+        assert event.type != "error", event
+        events.append(event)
+        if event.type == last:
+            return events
+    raise AssertionError(f"the connection ended before {last}")
+
+
+def converse(connection, delta):
+    created = connection.recv()
+    assert created.type == "session.created" and created.session.model == REALTIME, created
+    connection.session.update(session={"type": "realtime", "instructions": "Be brief"})
+    assert connection.recv().session.instructions == "Be brief"
+    connection.input_audio_buffer.append(audio="AAAA")
+    content = [{"type": "input_text", "text": "Tell me about the sea, please"}]
+    connection.conversation.item.create(item={"type": "message", "role": "user", "content": content})
+    connection.response.create()
+    events = until(connection, "response.done")
+    assert "Tell me about the sea, please" in "".join(event.delta for event in events if event.type == delta)
+    done = events[-1].response
+    assert done.status == "completed" and done.usage.output_tokens > 0, done
 
 
 def embeddings():
@@ -149,14 +223,60 @@ def throttled_without_retry_is_the_sdks_own_exception():
     raise AssertionError("no exception")
 
 
+def stream_that_fails_is_the_sdks_own_exception():
+    fault("chat", {"kind": "error_event", "after_events": 4})
+    try:
+        list(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+    except openai.APIError as error:
+        assert "had an error" in error.message, error
+        return
+    raise AssertionError("no exception")
+
+
+def missing_role_refuses_the_handshake():
+    control("POST", "/role", {"data_plane": False})
+    try:
+        with client.realtime.connect(model=REALTIME):
+            raise AssertionError("no exception")
+    except websockets.exceptions.InvalidStatus as error:
+        assert error.response.status_code == 401, error
+        assert b"az role assignment create" in error.response.body, error.response.body
+    finally:
+        control("POST", "/role", {"data_plane": True})
+
+
+def stale_token_is_renewed_unnoticed_in_a_handshake():
+    before = control("GET", "/state")["requests"]["imds"]
+    control("POST", "/revoke", {"flush": True})
+    with client.realtime.connect(model=REALTIME) as connection:
+        assert connection.recv().type == "session.created"
+    assert control("GET", "/state")["requests"]["imds"] == before + 1
+
+
+def azure(**more):
+    origin = os.environ["OPENAI_BASE_URL"].removesuffix("/v1")
+    return openai.AzureOpenAI(azure_endpoint=origin, api_key="unused", api_version="2024-10-21", **more)
+
+
 def azure_client():
-    azure = openai.AzureOpenAI(
-        azure_endpoint=os.environ["OPENAI_BASE_URL"].removesuffix("/v1"), api_key="unused", api_version="2024-10-21"
-    )
-    assert azure.chat.completions.create(model=MODEL, messages=HELLO).choices
+    assert azure().chat.completions.create(model=MODEL, messages=HELLO).choices
 
 
-CHECKS = [chat, chat_streamed, responses, responses_streamed, embeddings, file_up_and_down, models, azure_client]
+CHECKS = [
+    chat,
+    chat_streamed,
+    responses,
+    responses_streamed,
+    responses_over_a_websocket,
+    realtime,
+    realtime_asynchronously,
+    realtime_of_the_azure_client,
+    client_secret_opens_a_call,
+    embeddings,
+    file_up_and_down,
+    models,
+    azure_client,
+]
 WITH_CONTROL = [
     first_token_while_the_resource_still_writes,
     missing_deployment_is_the_sdks_own_exception,
@@ -164,6 +284,9 @@ WITH_CONTROL = [
     stale_token_is_renewed_unnoticed,
     throttled_then_answered_by_the_sdks_own_retry,
     throttled_without_retry_is_the_sdks_own_exception,
+    stream_that_fails_is_the_sdks_own_exception,
+    missing_role_refuses_the_handshake,
+    stale_token_is_renewed_unnoticed_in_a_handshake,
 ]
 
 for check in [chat, chat_streamed] if sys.argv[1:] == ["demo"] else CHECKS + WITH_CONTROL:
