@@ -59,7 +59,7 @@ where
 {
     let heard = Arc::new(AtomicBool::new(false));
     let hearing = heard.clone();
-    let io = Listening { io, on_read: move || hearing.store(true, Ordering::Relaxed) };
+    let io = Listening { io, on_read: move |_| hearing.store(true, Ordering::Relaxed) };
     let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
     tokio::spawn(run(connection));
     Ok(Http1 { sender, heard })
@@ -80,7 +80,7 @@ where
 {
     let told = Arc::new(AtomicBool::new(false));
     let telling = told.clone();
-    let io = Listening { io, on_read: move || telling.store(true, Ordering::Relaxed) };
+    let io = Listening { io, on_read: move |_| telling.store(true, Ordering::Relaxed) };
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // One does not have to wait for the upstream's settings, which are the first that it says; the others of a crowd do,

@@ -6,18 +6,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Calls `on_read` after every read that brought bytes.
+/// Calls `on_read` after every read that brought bytes, with their number.
 pub(super) struct Listening<T, F> {
     pub(super) io: T,
     pub(super) on_read: F,
 }
 
-impl<T: AsyncRead + Unpin, F: Fn() + Unpin> AsyncRead for Listening<T, F> {
+impl<T: AsyncRead + Unpin, F: Fn(usize) + Unpin> AsyncRead for Listening<T, F> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
-        if buffer.filled().len() > before {
-            (self.on_read)();
+        let length = buffer.filled().len() - before;
+        if length > 0 {
+            (self.on_read)(length);
         }
         Poll::Ready(read)
     }

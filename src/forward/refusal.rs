@@ -10,6 +10,7 @@ use flate2::read::{GzDecoder, ZlibDecoder};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
+use url::form_urlencoded;
 
 use super::Ready;
 use super::body::ResponseBody;
@@ -135,7 +136,7 @@ fn is_json(fields: &HeaderMap) -> bool {
     kind == "application/json" || kind.ends_with("+json")
 }
 
-/// The deployment that a request names: in its path, or as `model` in its content.
+/// The deployment that a request names: in its path, in its query, as handshakes of WebSockets do, or in its content.
 fn deployment(request: &Ready) -> Option<String> {
     #[derive(Deserialize)]
     struct Named {
@@ -143,6 +144,11 @@ fn deployment(request: &Ready) -> Option<String> {
     }
     if let Some((_, rest)) = request.target.path().split_once("/deployments/") {
         return rest.split('/').next().map(str::to_owned);
+    }
+    let query = request.target.query().unwrap_or_default();
+    let named = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| matches!(&**name, "model" | "deployment"));
+    if let Some((_, name)) = named {
+        return Some(name.into_owned());
     }
     let pieces = request.upload.held()?;
     let content = pieces

@@ -1,13 +1,17 @@
 //! Connections that stop being HTTP: WebSockets above all. Bytes pass both ways until one side ends, or both fall silent.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Request, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -100,18 +104,48 @@ pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duratio
 
 async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, exchange: &mut Exchange) {
     let heard = Mutex::new(Instant::now());
-    let on_read = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    let mut caller = Listening { io: caller, on_read };
-    let mut resource = Listening { io: TokioIo::new(resource), on_read };
+    let received = AtomicUsize::new(0);
+    let hear = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    let mut caller = Listening { io: caller, on_read: |_| hear() };
+    let on_read = |length| {
+        received.fetch_add(length, Ordering::Relaxed);
+        hear();
+    };
+    let mut resource = Listening { io: EndsAnyhow(TokioIo::new(resource)), on_read };
     tokio::select! {
         ended = copy_bidirectional(&mut caller, &mut resource) => match ended {
-            Ok((_, received)) => {
-                exchange.passed(usize::try_from(received).unwrap_or(usize::MAX));
-                exchange.completed();
-            }
+            Ok(_) => exchange.completed(),
             Err(error) => exchange.broke_off(&error),
         },
         () = silence(&heard, longest_silence) => exchange.broke_off(&BodyError::Silent(longest_silence)),
+    }
+    exchange.passed(received.into_inner());
+}
+
+/// Takes the end of a connection for the end, also if TLS was not told of it: many servers do not tell, and what is spoken
+/// here has its own way to say that it is over.
+struct EndsAnyhow<T>(T);
+
+impl<T: AsyncRead + Unpin> AsyncRead for EndsAnyhow<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.0).poll_read(cx, buffer)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for EndsAnyhow<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 

@@ -6,11 +6,13 @@ use aoai_auth_proxy::emulator::Action;
 use aoai_auth_proxy::emulator::Route;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Before, next, open};
+use crate::program::{Running, emulator, serve};
 use crate::support::{World, within};
 
 #[tokio::test]
@@ -28,6 +30,26 @@ async fn code_and_reason_arrive_whoever_closes() {
         drop(from);
         assert!(within(to.next()).await.is_none());
     }
+}
+
+/// The emulator, like many servers, closes without saying so to TLS.
+#[tokio::test]
+async fn a_conversation_that_ended_well_is_logged_as_such() {
+    let azure = emulator().await;
+    let running = Running::start(&mut serve(&azure)).await;
+    let stream = TcpStream::connect(running.address()).await.unwrap();
+    let url = format!("ws://{}/v1/realtime?model=gpt-realtime", running.address());
+    let (mut socket, _) = within(tokio_tungstenite::client_async(url, stream)).await.unwrap();
+    let greeting = next(&mut socket).await.into_text().unwrap();
+    within(socket.close(None)).await.unwrap();
+    while within(socket.next()).await.is_some() {}
+    drop(socket);
+    let (code, log) = running.stop().await;
+    let line = log.lines().find(|line| line.contains("status=101")).expect("a line of the WebSocket");
+    assert!(code == 0 && line.contains("INFO") && !line.contains("broke off"), "{line}");
+    let (_, bytes) = line.split_once(" bytes=").unwrap();
+    let bytes: usize = bytes.split(' ').next().unwrap().parse().unwrap();
+    assert!(bytes > greeting.len(), "{line}");
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ async fn a_missing_deployment_is_explained() {
         assert_eq!(response.status(), 404, "{path}");
         let (content, hint) = explained(response).await;
         assert_eq!(content["error"]["code"], "DeploymentNotFound");
-        assert!(hint.contains("deployment"), "{hint}");
+        assert!(hint.contains("no-such"), "{hint}");
     }
 }
 
