@@ -1,87 +1,24 @@
 //! What comes from a caller: heads for the conversation, content for whoever has the request. Both read the same socket,
 //! never at the same time.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::MutexGuard;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 
-use super::framing::{Decoder, Framing, Piece};
+use super::content::{Content, Interim};
+use super::framing::{Decoder, Framing};
 use super::head::{self, Head};
-use super::lines::Unclear;
+use super::reading::{CONTENT_READ, HEAD_READ, Permission, Reading, Shared, State, remember, wake};
 use crate::error::ProxyError;
-use crate::server::content::ContentError;
 use crate::server::socket::Reader;
 
-/// How much is read at once while a head is expected…
-const HEAD_READ: usize = 8 * 1024;
-/// …and while content is.
-const CONTENT_READ: usize = 32 * 1024;
 /// How much of what follows a request is taken before the request is answered.
 const MOST_AHEAD: usize = 64 * 1024;
-/// The most interim responses that wait to be written; more than that nobody sends for a reason.
-const MOST_INTERIM: usize = 8;
-
 /// The reading half of a conversation, which ends with it.
 #[derive(Debug)]
 pub(super) struct Inbound(Shared);
-
-#[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<Reading>>);
-
-#[derive(Debug)]
-struct Reading {
-    /// Nobody reads any more once it is gone.
-    reader: Option<Reader>,
-    buffer: BytesMut,
-    /// How much of `buffer` is known to hold no end of a head.
-    scanned: usize,
-    /// Counts the requests: content and interim responses of an earlier one have no part in a later one.
-    request: u64,
-    content: State,
-    /// Whether the caller waits to be told that its content is wanted.
-    permission: Permission,
-    interim: Vec<(StatusCode, HeaderMap)>,
-    content_waits: Option<Waker>,
-    conversation_waits: Option<Waker>,
-}
-
-#[derive(Debug)]
-enum State {
-    /// There is none, or no more.
-    Over,
-    /// Somebody has it.
-    Coming(Decoder),
-    /// Nobody wants the rest.
-    Abandoned(Decoder),
-    /// It broke off, or nobody knows where it ends.
-    Broken,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Permission {
-    NotAwaited,
-    Awaited,
-    Given,
-}
-
-/// The content of a request.
-#[derive(Debug)]
-pub(in crate::server) struct Content {
-    shared: Shared,
-    request: u64,
-}
-
-/// Sends interim responses (RFC 9110 §15.2) ahead of the response to a request.
-#[derive(Debug, Clone)]
-pub struct Interim {
-    shared: Shared,
-    request: u64,
-}
 
 /// What happens to a conversation while a request is answered.
 pub(super) enum Event {
@@ -102,17 +39,7 @@ pub(super) enum NoHead {
 impl Inbound {
     /// Reads on from `buffer`, which was read before.
     pub(super) fn new(reader: Reader, buffer: BytesMut) -> Self {
-        Self(Shared(Arc::new(Mutex::new(Reading {
-            reader: Some(reader),
-            buffer,
-            scanned: 0,
-            request: 0,
-            content: State::Over,
-            permission: Permission::NotAwaited,
-            interim: Vec::new(),
-            content_waits: None,
-            conversation_waits: None,
-        }))))
+        Self(Shared::new(reader, buffer))
     }
 
     /// The next head. Must not be asked for while content is still to come.
@@ -164,18 +91,13 @@ impl Inbound {
             return Poll::Ready(Event::Interim(std::mem::take(&mut reading.interim)));
         }
         remember(&mut reading.conversation_waits, cx);
-        let discard = match reading.content {
-            // Whoever reads it will see the end.
-            State::Coming(_) | State::Broken => return Poll::Pending,
-            State::Over => false,
-            State::Abandoned(_) => true,
-        };
         loop {
-            if discard {
-                reading.buffer.clear();
-            }
-            if reading.buffer.len() >= MOST_AHEAD {
-                return Poll::Pending;
+            reading.pass_over();
+            match reading.content {
+                // Whoever reads it will see the end.
+                State::Coming(_) | State::Broken => return Poll::Pending,
+                State::Over if reading.buffer.len() >= MOST_AHEAD => return Poll::Pending,
+                State::Over | State::Abandoned(_) => {}
             }
             match ready!(reading.poll_read(cx, HEAD_READ)) {
                 Ok(0) | Err(_) => return Poll::Ready(Event::Gone),
@@ -188,17 +110,10 @@ impl Inbound {
     /// somebody still reads it.
     pub(super) fn poll_is_clear(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let reading = &mut *self.open();
-        match &mut reading.content {
+        reading.pass_over();
+        match reading.content {
             State::Over => Poll::Ready(true),
-            State::Broken => Poll::Ready(false),
-            State::Abandoned(decoder) => {
-                while let Ok(Some(_)) = decoder.next(&mut reading.buffer) {}
-                let ended = decoder.has_ended();
-                if ended {
-                    reading.content = State::Over;
-                }
-                Poll::Ready(ended)
-            }
+            State::Broken | State::Abandoned(_) => Poll::Ready(false),
             State::Coming(_) => {
                 remember(&mut reading.conversation_waits, cx);
                 Poll::Pending
@@ -257,147 +172,80 @@ impl Drop for Inbound {
     }
 }
 
-impl Shared {
-    /// A panic elsewhere leaves nothing half done in here.
-    fn open(&self) -> MutexGuard<'_, Reading> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
 
-impl Reading {
-    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
-        match &mut self.reader {
-            Some(reader) => reader.poll_read(cx, &mut self.buffer, room),
-            None => Poll::Ready(Ok(0)),
+    use http_body::Body as _;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::server::socket::{self, Writer};
+
+    /// What a caller writes, and where it is read.
+    async fn conversation() -> (TcpStream, Inbound, Writer) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let caller = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (reader, writer) = socket::split(listener.accept().await.expect("a caller").0).expect("a socket");
+        (caller, Inbound::new(reader, BytesMut::new()), writer)
+    }
+
+    async fn head(inbound: &Inbound) -> Head {
+        match poll_fn(|cx| inbound.poll_head(cx)).await {
+            Ok(head) => head,
+            Err(NoHead::Refused(error)) => panic!("{error}"),
+            Err(NoHead::End) => panic!("the end"),
         }
     }
 
-    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
-        loop {
-            let decoder = match &mut self.content {
-                State::Coming(decoder) => decoder,
-                State::Over => return Poll::Ready(None),
-                State::Abandoned(_) | State::Broken => return Poll::Ready(Some(Err(ContentError::Short))),
-            };
-            let piece = decoder.next(&mut self.buffer);
-            let over = decoder.has_ended();
-            let most = decoder.left().map_or(CONTENT_READ, |left| usize::try_from(left).unwrap_or(usize::MAX));
-            match piece {
-                Ok(piece) if piece.is_some() || over => {
-                    if over {
-                        self.content = State::Over;
-                        wake(&mut self.conversation_waits);
-                    }
-                    return Poll::Ready(piece.map(|piece| {
-                        Ok(match piece {
-                            Piece::Data(data) => Frame::data(data),
-                            Piece::Trailers(fields) => Frame::trailers(fields),
-                        })
-                    }));
-                }
-                Ok(_) => {}
-                Err(Unclear(problem)) => return self.broken(ContentError::Malformed(problem)),
-            }
-            if self.permission == Permission::Awaited {
-                self.permission = Permission::Given;
-                self.interim.push((StatusCode::CONTINUE, HeaderMap::new()));
-                wake(&mut self.conversation_waits);
-            }
-            // Not a byte more than the content's own end needs, so that what follows it stays in few pieces.
-            let most = most.clamp(HEAD_READ, CONTENT_READ);
-            match self.poll_read(cx, most) {
-                Poll::Ready(Ok(0)) => return self.broken(ContentError::Short),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return self.broken(ContentError::Connection(error)),
-                Poll::Pending => {
-                    remember(&mut self.content_waits, cx);
-                    return Poll::Pending;
-                }
-            }
+    /// Lets the conversation look at what happens until `done`.
+    async fn until(inbound: &Inbound, mut done: impl FnMut(&Inbound) -> bool) {
+        poll_fn(|cx| {
+            assert!(inbound.poll_event(cx).is_pending(), "something happens");
+            if done(inbound) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_passed_over_to_the_byte() {
+        for framing in
+            ["content-length: 10\r\n\r\n0123456789", "transfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n"]
+        {
+            let (mut caller, inbound, _writer) = conversation().await;
+            caller.write_all(b"POST /a HTTP/1.1\r\nhost: a\r\n").await.expect("writing");
+            let (begun, rest) = framing.split_at(framing.len() - 7);
+            caller.write_all(begun.as_bytes()).await.expect("writing");
+            let first = head(&inbound).await;
+            drop(inbound.content(first.framing, false));
+            // What has come of it is thrown away while the response is written, and then the rest is.
+            until(&inbound, |inbound| inbound.open().buffer.is_empty()).await;
+            caller.write_all(rest.as_bytes()).await.expect("writing");
+            caller.write_all(b"GET /b HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
+            until(&inbound, |inbound| inbound.open().buffer.starts_with(b"GET /b")).await;
+            assert!(poll_fn(|cx| inbound.poll_is_clear(cx)).await);
+            assert_eq!(head(&inbound).await.request.uri(), "/b");
         }
     }
 
-    fn broken(&mut self, error: ContentError) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
-        self.content = State::Broken;
-        wake(&mut self.conversation_waits);
-        Poll::Ready(Some(Err(error)))
-    }
-}
-
-impl Content {
-    /// Whether the caller waits for a word before it sends anything.
-    pub(in crate::server) fn is_held_back(&self) -> bool {
-        self.open().is_some_and(|reading| reading.permission == Permission::Awaited)
-    }
-
-    /// What it is read from, unless a later request has that by now.
-    fn open(&self) -> Option<MutexGuard<'_, Reading>> {
-        Some(self.shared.open()).filter(|reading| reading.request == self.request)
-    }
-}
-
-impl Body for Content {
-    type Data = Bytes;
-    type Error = ContentError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
-        self.open().map_or(Poll::Ready(None), |mut reading| reading.poll_content(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.open().is_none_or(|reading| matches!(reading.content, State::Over))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.open().map(|reading| reading.content.left()) {
-            None => SizeHint::with_exact(0),
-            Some(left) => left.map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
-    }
-}
-
-impl Drop for Content {
-    fn drop(&mut self) {
-        let Some(mut reading) = self.open() else { return };
-        reading.content = match std::mem::replace(&mut reading.content, State::Over) {
-            State::Coming(decoder) => State::Abandoned(decoder),
-            other => other,
-        };
-        reading.content_waits = None;
-        wake(&mut reading.conversation_waits);
-    }
-}
-
-impl Interim {
-    /// Has an interim response written, unless too many wait already or the response itself has begun.
-    pub fn send(&self, status: StatusCode, fields: HeaderMap) {
-        let mut reading = self.shared.open();
-        if reading.request == self.request && reading.interim.len() < MOST_INTERIM {
-            reading.interim.push((status, fields));
-            wake(&mut reading.conversation_waits);
-        }
-    }
-}
-
-impl State {
-    /// How many bytes are still to come, if that is known.
-    fn left(&self) -> Option<u64> {
-        match self {
-            Self::Over => Some(0),
-            Self::Coming(decoder) => decoder.left(),
-            Self::Abandoned(_) | Self::Broken => None,
-        }
-    }
-}
-
-fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-        *slot = Some(cx.waker().clone());
-    }
-}
-
-fn wake(slot: &mut Option<Waker>) {
-    if let Some(waker) = slot.take() {
-        waker.wake();
+    #[tokio::test]
+    async fn what_is_left_of_an_earlier_request_has_no_part_in_a_later_one() {
+        let (mut caller, inbound, _writer) = conversation().await;
+        let requests = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab";
+        caller.write_all(requests.repeat(2).as_bytes()).await.expect("writing");
+        let first = head(&inbound).await;
+        let interim = inbound.interim();
+        let mut old = inbound.content(first.framing, false).expect("content");
+        let frame = poll_fn(|cx| std::pin::Pin::new(&mut old).poll_frame(cx)).await.expect("a frame").expect("content");
+        assert_eq!(frame.into_data().expect("data"), "ab");
+        let second = head(&inbound).await;
+        let new = inbound.content(second.framing, false).expect("content");
+        interim.send(StatusCode::EARLY_HINTS, HeaderMap::new());
+        assert!(old.is_end_stream() && poll_fn(|cx| std::pin::Pin::new(&mut old).poll_frame(cx)).await.is_none());
+        drop(old);
+        assert!(inbound.is_coming() && !inbound.is_unwanted());
+        assert_eq!(new.size_hint().exact(), Some(2));
+        until(&inbound, |inbound| inbound.open().interim.is_empty()).await;
     }
 }

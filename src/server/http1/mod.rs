@@ -5,12 +5,14 @@
 //! made of passes, as it comes.
 
 mod answer;
+mod content;
 mod fields;
 mod framing;
 mod head;
 mod inbound;
 mod lines;
 mod outgoing;
+mod reading;
 mod sending;
 
 use std::future::{Future, poll_fn};
@@ -36,8 +38,8 @@ use inbound::{Event, Inbound, NoHead};
 use outgoing::Outgoing;
 use sending::{Interrupted, Sending};
 
-pub(super) use inbound::Content;
-pub use inbound::Interim;
+pub(super) use content::Content;
+pub use content::Interim;
 
 /// How long a connection may wait for its next request. Longer than callers keep theirs, so that it is they who close.
 const IDLE: Duration = Duration::from_secs(300);
