@@ -8,6 +8,8 @@
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on stops")]
 
+#[path = "../../tests/integration/authority.rs"]
+mod authority;
 #[path = "../../tests/integration/bulk.rs"]
 mod bulk;
 #[path = "../../tests/integration/caller.rs"]

@@ -1,7 +1,6 @@
 //! A resource that is about size: it answers with as much as it is asked for, and takes what it is sent when it is told to.
 
 use std::convert::Infallible;
-use std::io::Write;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -15,16 +14,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+
+use crate::authority::Authority;
 
 /// Content repeats itself after so many bytes: a prime, so that whatever is lost or doubled on the way shows.
 const PERIOD: usize = 251;
@@ -39,7 +35,7 @@ static PATTERN: LazyLock<Bytes> =
 #[derive(Debug)]
 pub(crate) struct Bulk {
     pub(crate) origin: String,
-    authority: Option<NamedTempFile>,
+    authority: Option<Authority>,
     state: Arc<State>,
     serving: JoinHandle<()>,
 }
@@ -60,7 +56,8 @@ impl Bulk {
         let address = listener.local_addr().expect("its address");
         let state = Arc::new(State { length, moved: watch::Sender::new(0), reading: watch::Sender::new(false) });
         let (scheme, authority, acceptor) = if http2 {
-            let (authority, acceptor) = tls();
+            let authority = Authority::new();
+            let acceptor = authority.acceptor("127.0.0.1", &["h2"]);
             ("https", Some(authority), Some(acceptor))
         } else {
             ("http", None, None)
@@ -72,7 +69,7 @@ impl Bulk {
     /// What points a proxy here that is otherwise configured for the emulator.
     pub(crate) fn settings(&self) -> Vec<String> {
         let mut settings = vec![format!("upstream.endpoint={}", self.origin)];
-        settings.extend(self.authority.iter().map(|file| format!("upstream.ca_file={}", file.path().display())));
+        settings.extend(self.authority.iter().map(Authority::trusted));
         settings
     }
 
@@ -185,28 +182,4 @@ impl State {
         }
         Response::new(Body::from(check.bytes.to_string()))
     }
-}
-
-/// An authority's certificate in a file, and a server on 127.0.0.1 that it vouches for.
-fn tls() -> (NamedTempFile, TlsAcceptor) {
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let mut file = NamedTempFile::new().expect("a file");
-    let pem = params.self_signed(&key).expect("a certificate").pem();
-    file.write_all(pem.as_bytes()).expect("a file that can be written");
-    let authority = Issuer::new(params, key);
-
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    let certificate = params.signed_by(&key, &authority).expect("a certificate").der().clone();
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("a pair");
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    (file, TlsAcceptor::from(Arc::new(config)))
 }

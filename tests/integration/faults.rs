@@ -2,7 +2,7 @@
 //! anybody else's request.
 
 use std::future::Future;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,18 +10,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{join_all, poll_fn};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
+use crate::authority::{Authority, acceptor};
 use crate::http2::{
-    self, DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, REFUSED_STREAM, STATUS_200,
-    Server,
+    DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, REFUSED_STREAM, STATUS_200, Server,
 };
 use crate::support::within;
 use crate::wire::{Caller, Front, Kind, Message, read};
@@ -259,43 +255,6 @@ async fn packets_vanish() {
     }
 }
 
-/// Who vouches for a resource, and for how long.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    file: NamedTempFile,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, uuid::Uuid::new_v4().to_string());
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let mut file = NamedTempFile::new().unwrap();
-        file.write_all(params.self_signed(&key).unwrap().pem().as_bytes()).unwrap();
-        Self { issuer: Issuer::new(params, key), file }
-    }
-
-    fn trusted(&self) -> String {
-        format!("upstream.ca_file={}", self.file.path().display())
-    }
-
-    /// A certificate for `name` whose time was over at the end of `last_year`.
-    fn vouch(&self, name: &str, last_year: i32) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        params.not_after = rcgen::date_time_ymd(last_year, 12, 31);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
-    }
-
-    fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {
-        let (chain, key) = self.vouch("127.0.0.1", 2999);
-        http2::acceptor(chain, key, protocols)
-    }
-}
-
 #[tokio::test]
 async fn a_certificate_that_does_not_convince() {
     let (ours, theirs) = (Authority::new(), Authority::new());
@@ -305,8 +264,8 @@ async fn a_certificate_that_does_not_convince() {
         ("not valid for name", ours.vouch("resource.example", 2999)),
         ("not valid for name", ours.vouch("127.0.0.2", 2999)),
     ];
-    for (told, (chain, key)) in cases {
-        let acceptor = http2::acceptor(chain, key, &["h2", "http/1.1"]);
+    for (told, identity) in cases {
+        let acceptor = acceptor(identity, &["h2", "http/1.1"]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("https://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -522,7 +481,7 @@ async fn a_size_without_end_is_silence() {
 #[tokio::test]
 async fn tls_that_is_cut_off_is_no_end() {
     let authority = Authority::new();
-    let acceptor = authority.acceptor(&["http/1.1"]);
+    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -548,7 +507,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let authority = Authority::new();
-    let acceptor = authority.acceptor(&["h2"]);
+    let acceptor = authority.acceptor("127.0.0.1", &["h2"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("https://{}", listener.local_addr().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));

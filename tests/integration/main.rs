@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod authority;
 mod bulk;
 mod caller;
 mod http2;
@@ -31,6 +32,7 @@ mod mangled;
 #[cfg(target_os = "linux")]
 mod memory;
 mod paths;
+mod proxied;
 mod readiness;
 mod renewal;
 mod secrets;
