@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
+use crate::server::list;
+
 /// The caller's id of a request, and ours towards the caller.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same id towards Azure.
@@ -67,13 +69,8 @@ pub fn ephemeral_key(path: &str, fields: &HeaderMap) -> Option<HeaderValue> {
 /// Removes every field whose name is `doomed`, and those that `Connection` names (RFC 9110 §7.6.1), on each of its lines.
 fn remove(fields: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
     // A `Vec` that stays empty costs nothing.
-    let mut names: Vec<HeaderName> = fields
-        .get_all(header::CONNECTION)
-        .iter()
-        // Not as text: a byte that is none would hide the names beside it.
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
+    let mut names: Vec<HeaderName> =
+        list::elements(fields, &header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     names.extend(fields.keys().filter(|name| doomed(name.as_str())).cloned());
     for name in names {
         fields.remove(name);

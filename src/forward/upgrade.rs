@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::body::BodyError;
 use super::listening::Listening;
-use crate::server::{Rewound, Switch};
+use crate::server::{Rewound, Switch, list};
 use crate::telemetry::exchange::Exchange;
 
 /// Browsers cannot set fields on a WebSocket, so OpenAI takes a key as the end of a subprotocol that begins so.
@@ -42,9 +42,7 @@ impl Switching {
 /// The protocol that a request asks to switch to, if it does (RFC 9110 §7.8: HTTP/1.1 only, and `Connection` names it).
 fn asked_for<B>(request: &Request<B>) -> Option<HeaderValue> {
     let fields = request.headers();
-    let mut named =
-        fields.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    let named = request.version() == Version::HTTP_11 && named.any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
+    let named = request.version() == Version::HTTP_11 && list::has(fields, &CONNECTION, "upgrade");
     // `h2c` is no longer a way to begin HTTP/2 (RFC 9113 §3.1), and would carry requests past every check of ours.
     let offered = fields.get(UPGRADE).filter(|protocol| !mentions_h2c(protocol));
     named.then(|| offered.cloned()).flatten()

@@ -21,7 +21,7 @@ use super::{Ready, fields, interim, upgrade};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError, RequestPart};
-use crate::server::Content;
+use crate::server::{Content, list};
 
 /// The head of a response, and what was said to whoever holds its request's content back.
 type Answered = (Response<Incoming>, Option<Permission>);
@@ -201,7 +201,9 @@ impl Upstream {
     ) -> Response<ResponseBody> {
         let (mut parts, incoming) = response.into_parts();
         fields::clean_response(&mut parts.headers);
-        if !incoming.is_end_stream() {
+        if incoming.is_end_stream() {
+            one_length(&mut parts.headers);
+        } else {
             true_length(&mut parts.headers, incoming.size_hint().exact());
         }
         // The caller's side decides for itself how it speaks.
@@ -231,6 +233,19 @@ impl Upstream {
 fn reset_by_resource(error: &hyper::Error) -> Option<h2::Reason> {
     let cause = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
     cause.reason().filter(|_| cause.is_reset() && cause.is_remote())
+}
+
+/// Leaves one length of several equal ones, and none if they differ: of content that does not come here.
+fn one_length(fields: &mut HeaderMap) {
+    if list::elements(fields, &CONTENT_LENGTH).nth(1).is_none() {
+        return;
+    }
+    let first = list::elements(fields, &CONTENT_LENGTH).next().and_then(|first| HeaderValue::from_bytes(first).ok());
+    let one = first.filter(|first| list::elements(fields, &CONTENT_LENGTH).all(|length| length == first.as_bytes()));
+    fields.remove(CONTENT_LENGTH);
+    if let Some(one) = one {
+        fields.insert(CONTENT_LENGTH, one);
+    }
 }
 
 /// Leaves no length but the one that the content was read by: none beside `Transfer-Encoding`, and one of several equal ones

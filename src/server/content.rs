@@ -30,6 +30,9 @@ pub enum ContentError {
     /// The connection ended before the content did.
     #[error("the caller ended the connection within the request's content")]
     Short,
+    /// The conversation has ended, or gone on without it.
+    #[error("the rest of the request's content was given up")]
+    GivenUp,
     /// Nobody can tell where it ends.
     #[error("{0}")]
     Malformed(&'static str),

@@ -23,8 +23,13 @@ use crate::lifecycle::Held;
 const PING: Duration = Duration::from_secs(60);
 /// …and given this long to say so.
 const PONG: Duration = Duration::from_secs(20);
-/// Room for uploads to be under way; the protocol's own 64 KiB would make them crawl.
-const WINDOW: u32 = 1 << 20;
+/// How many requests a caller may have under way on one connection…
+const STREAMS: u32 = 200;
+/// …and room for the content of each: uploads that stand still must neither fill the memory nor hold others up.
+const WINDOW: u32 = 256 << 10;
+
+/// How long a head may be, as over HTTP/1.1.
+const MOST_FIELDS: u32 = 64 * 1024;
 
 /// Serves a connection until its end; `held` is what it holds meanwhile.
 pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, held: Held) {
@@ -37,21 +42,26 @@ pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, held:
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
-    builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW * 8);
+    builder.max_concurrent_streams(STREAMS);
+    builder.initial_stream_window_size(WINDOW).initial_connection_window_size(STREAMS * WINDOW);
+    builder.max_header_list_size(MOST_FIELDS);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     // A connection that stops within its first head has no deadline from the library.
-    let never = async {
+    let mut never = pin!(async {
         sleep(server.limits.header_timeout).await;
         if begun.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
-    };
+    });
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = never => return,
+        () = &mut never => return,
         () = server.lifecycle.ending() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = never => return,
+            }
         }
     };
     if let Err(error) = ended {

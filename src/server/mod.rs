@@ -5,11 +5,13 @@ mod content;
 mod date;
 mod http1;
 mod http2;
+pub mod list;
 mod socket;
 mod switch;
 
 use std::future::{Future, pending, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +36,8 @@ pub use switch::Switch;
 
 /// How long to wait after the system refused to accept a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How much is read at once before it is known what is spoken.
+const FIRST_READ: usize = 8 * 1024;
 /// What every connection of HTTP/2 begins with (RFC 9113 §3.4), and none of HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -97,30 +101,31 @@ pub async fn serve<A: Answer>(
 
 /// One connection, in whichever version the caller speaks.
 async fn converse<A: Answer>(server: Arc<Server<A>>, (mut reader, writer): (Reader, Writer), held: Held) {
+    let mut deadline = Box::pin(sleep(server.limits.header_timeout));
+    let mut ending = Box::pin(server.lifecycle.ending());
     let mut ahead = BytesMut::new();
-    let first = async {
+    let spoke = poll_fn(|cx| {
+        // Until it is known which version is spoken: nothing else begins like HTTP/2.
         while PREFACE.starts_with(&ahead) && ahead.len() < PREFACE.len() {
-            match poll_fn(|cx| reader.poll_read(cx, &mut ahead, 8 * 1024)).await {
-                Ok(0) | Err(_) => return false,
-                Ok(_) => {}
-            }
-            if ahead.len() >= PREFACE.len() {
-                break;
+            match reader.poll_read(cx, &mut ahead, FIRST_READ) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => return Poll::Ready(!ahead.is_empty()),
+                // What has begun is let finish.
+                Poll::Pending if ahead.is_empty() && ending.as_mut().poll(cx).is_ready() => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
             }
         }
-        true
-    };
-    let spoke = tokio::select! {
-        spoke = timeout(server.limits.header_timeout, first) => spoke.unwrap_or(false),
-        () = server.lifecycle.ending() => false,
-    };
-    if !spoke {
+        Poll::Ready(true)
+    });
+    if !spoke.await {
         return;
     }
+    drop(ending);
     if ahead.starts_with(PREFACE) {
         http2::serve(&server, Rewound::new(ahead, reader, writer), held).await;
     } else {
-        http1::Connection::new(&server, (reader, writer), ahead, held).serve().await;
+        http1::Connection::new(&server, (reader, writer), ahead, held, deadline).serve().await;
     }
 }
 

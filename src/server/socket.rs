@@ -10,6 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+/// A buffer with less room than this gets more before it is read into.
+const LEAST_ROOM: usize = 1024;
+
 /// What comes from a caller.
 #[derive(Debug)]
 pub(super) struct Reader(OwnedReadHalf);
@@ -26,8 +29,8 @@ pub(super) fn split(stream: TcpStream) -> io::Result<(Reader, Writer)> {
 }
 
 impl Reader {
-    /// Appends bytes to `buffer`, which gets room for `room` of them once there is something to read. Nothing was appended:
-    /// the other side has ended.
+    /// Appends bytes to `buffer`, which gets room for `room` of them if it has hardly any, and not before there is something
+    /// to read. Nothing was appended: the other side has ended.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -35,7 +38,10 @@ impl Reader {
         room: usize,
     ) -> Poll<io::Result<usize>> {
         ready!(self.0.as_ref().poll_read_ready(cx))?;
-        buffer.reserve(room);
+        if buffer.capacity() - buffer.len() < LEAST_ROOM {
+            // More often, and content in small pieces would take a buffer for each.
+            buffer.reserve(room);
+        }
         pin!(self.0.read_buf(buffer)).poll(cx)
     }
 

@@ -1,4 +1,4 @@
-//! Responses ahead of the response: 103 and its kin pass, and 100 is the resource's word, not the proxy's.
+//! What passes besides requests and responses: 103 and its kin, the resource's 100, and how a connection goes on.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -116,4 +116,58 @@ async fn a_caller_that_does_not_wait_is_not_told_to_go_on() {
     assert!(!request.contains("expect:"), "{request}");
     resource.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
     assert!(until(&mut caller, "{}").await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+/// Interim responses that come in one piece with the response are passed on, too.
+#[tokio::test]
+async fn hints_right_before_the_response_are_not_lost() {
+    let (resource, _proxy, mut caller, _azure) = scene().await;
+    caller.write_all(b"GET /v1/x HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let (mut resource, _) = within(resource.accept()).await.unwrap();
+    until(&mut resource, "\r\n\r\n").await;
+    let both = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    resource.write_all(both).await.unwrap();
+    let seen = until(&mut caller, "{}").await;
+    assert!(seen.starts_with("HTTP/1.1 103 Early Hints\r\n"), "{seen}");
+}
+
+/// A caller that was not told to go on may say something else next; that must not be taken for the content.
+#[tokio::test]
+async fn a_permission_that_was_never_written_keeps_no_connection() {
+    let (resource, _proxy, mut caller, _azure) = scene().await;
+    let head = b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 7\r\n\r\n";
+    caller.write_all(head).await.unwrap();
+    let (mut resource, _) = within(resource.accept()).await.unwrap();
+    until(&mut resource, "\r\n\r\n").await;
+    let both = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    resource.write_all(both).await.unwrap();
+    let seen = until(&mut caller, "{}").await;
+    assert!(
+        seen.starts_with("HTTP/1.1 100 Continue\r\n") || seen.contains("connection: close\r\n"),
+        "neither told to go on nor that the connection ends: {seen}"
+    );
+}
+
+/// However much it has said ahead of its turn, a caller that is gone is noticed.
+#[tokio::test]
+async fn a_caller_that_has_said_much_ahead_may_go_away_too() {
+    let (resource, _proxy, mut caller, _azure) = scene().await;
+    caller.write_all(b"GET /v1/x HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let (mut resource, _) = within(resource.accept()).await.unwrap();
+    until(&mut resource, "\r\n\r\n").await;
+    let ahead = b"GET /v1/x HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(3000);
+    caller.write_all(&ahead).await.unwrap();
+    drop(caller);
+    let mut rest = Vec::new();
+    let _ = within(resource.read_to_end(&mut rest)).await;
+}
+
+/// A byte that is no text hides no option beside it.
+#[tokio::test]
+async fn close_beside_an_odd_byte_closes() {
+    let (resource, _proxy, mut caller, _azure) = scene().await;
+    drop(resource);
+    caller.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: \xff, close\r\n\r\n").await.unwrap();
+    let head = until(&mut caller, "\r\n\r\n").await;
+    assert!(head.contains("connection: close\r\n"), "{head}");
 }

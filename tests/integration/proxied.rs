@@ -24,14 +24,14 @@ impl ForwardProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = asked.clone();
+        let log = asked.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
                     head.push(stream.read_u8().await.unwrap());
                 }
-                heard.lock().await.push(String::from_utf8(head).unwrap());
+                log.lock().await.push(String::from_utf8(head).unwrap());
                 stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await.unwrap();
                 let mut stream = acceptor.accept(stream).await.unwrap();
                 let _ = stream.read(&mut [0; 4096]).await;

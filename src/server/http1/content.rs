@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::MutexGuard;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -19,6 +19,7 @@ const MOST_INTERIM: usize = 8;
 pub(in crate::server) struct Content {
     pub(super) shared: Shared,
     pub(super) request: u64,
+    pub(super) has_ended: bool,
 }
 
 /// Sends interim responses (RFC 9110 §15.2) ahead of the response to a request.
@@ -44,12 +45,20 @@ impl Body for Content {
     type Data = Bytes;
     type Error = ContentError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
-        self.open().map_or(Poll::Ready(None), |mut reading| reading.poll_content(cx))
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let (frame, has_ended) = match self.open() {
+            Some(mut reading) => (ready!(reading.poll_content(cx)), matches!(reading.content, State::Over)),
+            None => (Some(Err(ContentError::GivenUp)), false),
+        };
+        self.has_ended = has_ended;
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.open().is_none_or(|reading| matches!(reading.content, State::Over))
+        self.has_ended || self.open().is_some_and(|reading| matches!(reading.content, State::Over))
     }
 
     fn size_hint(&self) -> SizeHint {

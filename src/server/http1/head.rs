@@ -11,6 +11,7 @@ use super::fields::{self, Space};
 use super::framing::Framing;
 use super::lines::{self, Unclear};
 use crate::error::ProxyError;
+use crate::server::list;
 
 /// The longest head that is read.
 pub(super) const LONGEST: usize = 64 * 1024;
@@ -75,8 +76,8 @@ fn parse(head: &Bytes) -> Result<Head, ProxyError> {
     check_host(fields, version).map_err(unclear)?;
     let framing = framing(fields, version).map_err(unclear)?;
     let keeps_alive = match version {
-        Version::HTTP_10 => names(fields, "keep-alive") && !names(fields, "close"),
-        _ => !names(fields, "close"),
+        Version::HTTP_10 => list::has(fields, &CONNECTION, "keep-alive") && !list::has(fields, &CONNECTION, "close"),
+        _ => !list::has(fields, &CONNECTION, "close"),
     };
     Ok(Head {
         framing,
@@ -145,12 +146,6 @@ fn framing(fields: &HeaderMap, version: Version) -> Result<Framing, Unclear> {
             length.map(Framing::Length).ok_or(Unclear("the Content-Length is not a number"))
         }
     }
-}
-
-/// Whether `Connection` names `option`.
-fn names(fields: &HeaderMap, option: &str) -> bool {
-    let values = fields.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case(option))
 }
 
 fn expects_continue(fields: &HeaderMap) -> bool {

@@ -20,12 +20,12 @@ const MOST_AHEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Inbound(Shared);
 
-/// What happens to a conversation while a request is answered.
-pub(super) enum Event {
-    /// The caller has gone away.
+/// What is known of a caller while its request is answered.
+pub(super) enum Watched {
+    /// It has gone away.
     Gone,
-    /// These interim responses are to be written.
-    Interim(Vec<(StatusCode, HeaderMap)>),
+    /// Nothing more: what it sends is not read for now.
+    NoMore,
 }
 
 /// Why no head came.
@@ -76,7 +76,7 @@ impl Inbound {
         let waits = expects_continue && reading.buffer.is_empty();
         reading.permission = if waits { Permission::Awaited } else { Permission::NotAwaited };
         reading.content = State::Coming(decoder);
-        Some(Content { shared: self.0.clone(), request: reading.request })
+        Some(Content { shared: self.0.clone(), request: reading.request, has_ended: false })
     }
 
     /// A way to send interim responses ahead of the response that comes next.
@@ -84,26 +84,34 @@ impl Inbound {
         Interim { shared: self.0.clone(), request: self.open().request }
     }
 
-    /// What happens next while a request is answered.
-    pub(super) fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// The interim responses that are to be written.
+    pub(super) fn take_interim(&self) -> Vec<(StatusCode, HeaderMap)> {
+        std::mem::take(&mut self.open().interim)
+    }
+
+    /// Watches the caller while its request is answered; also has whoever polls woken when there are interim responses, and
+    /// when content changes hands. What comes that belongs to no content stays for later, up to a measure.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Watched> {
         let reading = &mut *self.open();
-        if !reading.interim.is_empty() {
-            return Poll::Ready(Event::Interim(std::mem::take(&mut reading.interim)));
-        }
         remember(&mut reading.conversation_waits, cx);
         loop {
             reading.pass_over();
             match reading.content {
-                // Whoever reads it will see the end.
-                State::Coming(_) | State::Broken => return Poll::Pending,
-                State::Over if reading.buffer.len() >= MOST_AHEAD => return Poll::Pending,
+                // Whoever reads it would see the end.
+                State::Coming(_) | State::Broken => return Poll::Ready(Watched::NoMore),
+                State::Over if reading.buffer.len() >= MOST_AHEAD => return Poll::Ready(Watched::NoMore),
                 State::Over | State::Abandoned(_) => {}
             }
             match ready!(reading.poll_read(cx, HEAD_READ)) {
-                Ok(0) | Err(_) => return Poll::Ready(Event::Gone),
+                Ok(0) | Err(_) => return Poll::Ready(Watched::Gone),
                 Ok(_) => {}
             }
         }
+    }
+
+    /// How much content was taken so far, of all requests.
+    pub(super) fn taken(&self) -> u64 {
+        self.open().taken
     }
 
     /// Whether another request can follow: all content has come, or the rest of it has and can be passed over. Waits while
@@ -126,17 +134,12 @@ impl Inbound {
         self.open().permission == Permission::Awaited
     }
 
-    /// Whether somebody has content that has not all been read.
-    pub(super) fn is_coming(&self) -> bool {
-        matches!(self.open().content, State::Coming(_))
-    }
-
     /// Whether nobody wants the content that is still to come.
     pub(super) fn is_unwanted(&self) -> bool {
         matches!(self.open().content, State::Abandoned(_) | State::Broken)
     }
 
-    /// Whether the caller has ended its side while somebody has content that was not all read.
+    /// Whether the caller has ended its side, whatever is left to read before that.
     pub(super) fn has_been_left(&self) -> bool {
         let reading = self.open();
         reading.reader.as_ref().is_none_or(Reader::has_been_ended)
@@ -202,7 +205,7 @@ mod tests {
     /// Lets the conversation look at what happens until `done`.
     async fn until(inbound: &Inbound, mut done: impl FnMut(&Inbound) -> bool) {
         poll_fn(|cx| {
-            assert!(inbound.poll_event(cx).is_pending(), "something happens");
+            assert!(!matches!(inbound.poll_gone(cx), Poll::Ready(Watched::Gone)));
             if done(inbound) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -244,8 +247,24 @@ mod tests {
         interim.send(StatusCode::EARLY_HINTS, HeaderMap::new());
         assert!(old.is_end_stream() && poll_fn(|cx| std::pin::Pin::new(&mut old).poll_frame(cx)).await.is_none());
         drop(old);
-        assert!(inbound.is_coming() && !inbound.is_unwanted());
+        assert!(matches!(inbound.open().content, State::Coming(_)));
         assert_eq!(new.size_hint().exact(), Some(2));
-        until(&inbound, |inbound| inbound.open().interim.is_empty()).await;
+        assert!(inbound.take_interim().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_has_left_is_noticed_behind_content_that_nobody_takes() {
+        let (mut caller, inbound, _writer) = conversation().await;
+        caller
+            .write_all(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbeginning")
+            .await
+            .expect("writing");
+        let head = head(&inbound).await;
+        let _content = inbound.content(head.framing, false).expect("content");
+        assert!(!inbound.has_been_left());
+        drop(caller);
+        while !inbound.has_been_left() {
+            tokio::task::yield_now().await;
+        }
     }
 }

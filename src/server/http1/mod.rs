@@ -24,7 +24,7 @@ use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::content::Content as AnyContent;
 use super::socket::{Reader, Rewound, Writer};
@@ -34,7 +34,7 @@ use crate::lifecycle::Held;
 
 use answer::{Afterwards, Asked, Coding};
 use head::Head;
-use inbound::{Event, Inbound, NoHead};
+use inbound::{Inbound, NoHead, Watched};
 use outgoing::Outgoing;
 use sending::{Interrupted, Sending};
 
@@ -48,6 +48,8 @@ const IDLE: Duration = Duration::from_secs(300);
 const LINGER: Duration = Duration::from_secs(30);
 /// And how long it may say nothing meanwhile.
 const LINGER_QUIET: Duration = Duration::from_secs(2);
+/// How long content may stand still once its request has been answered.
+const STANDSTILL: Duration = Duration::from_secs(30);
 
 /// How often to look whether a caller has gone away while nobody takes the content that it has sent.
 const LOOK: Duration = Duration::from_millis(50);
@@ -60,6 +62,8 @@ pub(super) struct Connection<'server, A> {
     outgoing: Outgoing,
     held: Held,
     deadline: Pin<Box<Sleep>>,
+    /// Whether `deadline` is when to look whether the caller is still there.
+    looks: bool,
     is_first: bool,
 }
 
@@ -78,16 +82,16 @@ enum Ended {
 }
 
 impl<'server, A: Answer> Connection<'server, A> {
-    /// A connection from which `ahead` was read.
+    /// A connection from which `ahead` was read, and whose first head has until `deadline`.
     pub(super) fn new(
         server: &'server Server<A>,
         (reader, writer): (Reader, Writer),
         ahead: BytesMut,
         held: Held,
+        deadline: Pin<Box<Sleep>>,
     ) -> Self {
         let inbound = Inbound::new(reader, ahead);
-        let deadline = Box::pin(sleep(server.limits.header_timeout));
-        Self { server, inbound, writer, outgoing: Outgoing::default(), held, deadline, is_first: true }
+        Self { server, inbound, writer, outgoing: Outgoing::default(), held, deadline, looks: false, is_first: true }
     }
 
     /// Reads requests and writes responses until there are no more.
@@ -121,11 +125,13 @@ impl<'server, A: Answer> Connection<'server, A> {
     async fn head(&mut self) -> Result<Head, NoHead> {
         let (server, inbound) = (self.server, &self.inbound);
         let mut ending = pin!(server.lifecycle.ending());
-        // Counts from the first byte; before that, from the connection's beginning or the last response's end.
+        // Counts from the first byte, on a connection's first request from its beginning.
         let mut begun = inbound.has_begun();
         let head_timeout = server.limits.header_timeout;
-        let patience = if begun || self.is_first { head_timeout } else { IDLE };
-        self.deadline.as_mut().reset(Instant::now() + patience);
+        let is_first = self.is_first;
+        if !is_first {
+            self.deadline.as_mut().reset(Instant::now() + if begun { head_timeout } else { IDLE });
+        }
         let deadline = &mut self.deadline;
         poll_fn(|cx| {
             if let Poll::Ready(head) = inbound.poll_head(cx) {
@@ -133,7 +139,9 @@ impl<'server, A: Answer> Connection<'server, A> {
             }
             if !begun && inbound.has_begun() {
                 begun = true;
-                deadline.as_mut().reset(Instant::now() + head_timeout);
+                if !is_first {
+                    deadline.as_mut().reset(Instant::now() + head_timeout);
+                }
             }
             if deadline.as_mut().poll(cx).is_ready() {
                 let (part, seconds) = (RequestPart::Head, head_timeout.as_secs());
@@ -153,9 +161,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         let Head { request, framing, keeps_alive, expects_continue, upgrades } = head;
         let asked = Asked { method: request.method().clone(), version: request.version() };
         let content = self.inbound.content(framing, expects_continue);
-        if content.is_some() {
-            self.deadline.as_mut().reset(Instant::now() + LOOK);
-        }
+        self.looks = false;
         let mut request = request.map(|()| AnyContent::of_http1(content));
         if asked.version == Version::HTTP_11 {
             request.extensions_mut().insert(self.inbound.interim());
@@ -180,18 +186,16 @@ impl<'server, A: Answer> Connection<'server, A> {
         // Boxed: most of a connection's time is not spent here, and its memory should not be kept for it.
         let mut answering = Box::pin(self.server.answer.answer(request));
         poll_fn(|cx| {
-            if let Poll::Ready(response) = answering.as_mut().poll(cx) {
+            let answered = answering.as_mut().poll(cx);
+            // Those that came with the response go before it, too.
+            for (status, fields) in self.inbound.take_interim() {
+                answer::interim(&mut self.outgoing, status, &fields);
+            }
+            if let Poll::Ready(response) = answered {
                 return Poll::Ready(Some(response));
             }
-            while let Poll::Ready(event) = self.poll_event(cx) {
-                match event {
-                    Event::Gone => return Poll::Ready(None),
-                    Event::Interim(responses) => {
-                        for (status, fields) in responses {
-                            answer::interim(&mut self.outgoing, status, &fields);
-                        }
-                    }
-                }
+            if self.poll_gone(cx).is_ready() {
+                return Poll::Ready(None);
             }
             match self.outgoing.poll_write(&mut self.writer, cx) {
                 Poll::Ready(Err(_)) => Poll::Ready(None),
@@ -233,45 +237,47 @@ impl<'server, A: Answer> Connection<'server, A> {
                 return Poll::Ready(sent);
             }
             // A caller that is gone is noticed while there is nothing to write, too.
-            while let Poll::Ready(event) = self.poll_event(cx) {
-                if matches!(event, Event::Gone) {
-                    return Poll::Ready(Err(Interrupted));
-                }
-            }
-            Poll::Pending
+            self.poll_gone(cx).map(|()| Err(Interrupted))
         })
         .await
     }
 
-    /// What happens next while a request is answered.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Poll::Ready(event) = self.inbound.poll_event(cx) {
-            return Poll::Ready(event);
+    /// Ready once the caller has gone away while a request is answered.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.inbound.poll_gone(cx) {
+            Poll::Ready(Watched::Gone) => return Poll::Ready(()),
+            Poll::Ready(Watched::NoMore) => {}
+            Poll::Pending => return Poll::Pending,
         }
-        // Content that nobody takes hides the end behind it.
-        while self.inbound.is_coming() && self.deadline.as_mut().poll(cx).is_ready() {
+        // What nobody takes hides the end behind it.
+        if !self.looks {
+            self.looks = true;
+            self.deadline.as_mut().reset(Instant::now() + LOOK);
+        }
+        while self.deadline.as_mut().poll(cx).is_ready() {
             if self.inbound.has_been_left() {
-                return Poll::Ready(Event::Gone);
+                return Poll::Ready(());
             }
             self.deadline.as_mut().reset(Instant::now() + LOOK);
         }
         Poll::Pending
     }
 
-    /// Waits until the request's content is out of the way.
+    /// Waits until the request's content is out of the way: as long as somebody goes on taking it.
     async fn clear(&mut self) -> Ended {
-        poll_fn(|cx| {
-            if let Poll::Ready(is_clear) = self.inbound.poll_is_clear(cx) {
-                return Poll::Ready(if is_clear { Ended::Kept } else { Ended::Closing });
+        loop {
+            let taken = self.inbound.taken();
+            let cleared = poll_fn(|cx| match self.inbound.poll_is_clear(cx) {
+                Poll::Ready(true) => Poll::Ready(Ended::Kept),
+                Poll::Ready(false) => Poll::Ready(Ended::Closing),
+                Poll::Pending => self.poll_gone(cx).map(|()| Ended::Broken),
+            });
+            match timeout(STANDSTILL, cleared).await {
+                Ok(ended) => return ended,
+                Err(_) if self.inbound.taken() == taken => return Ended::Closing,
+                Err(_) => {}
             }
-            while let Poll::Ready(event) = self.poll_event(cx) {
-                if matches!(event, Event::Gone) {
-                    return Poll::Ready(Ended::Broken);
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        }
     }
 
     /// Ends the connection so that the response is not lost.

@@ -27,6 +27,11 @@ impl Outgoing {
         self.gathered.is_empty() && self.large.is_empty() && self.behind.is_empty()
     }
 
+    /// How much is to be written.
+    pub(super) fn len(&self) -> usize {
+        self.gathered.len() + self.large.len() + self.behind.len()
+    }
+
     /// Whether there is no room for more content.
     pub(super) fn is_full(&self) -> bool {
         !self.large.is_empty() || self.gathered.len() >= ENOUGH

@@ -35,6 +35,8 @@ pub(super) struct Reading {
     /// Whether the caller waits to be told that its content is wanted.
     pub(super) permission: Permission,
     pub(super) interim: Vec<(StatusCode, HeaderMap)>,
+    /// How much content was taken so far.
+    pub(super) taken: u64,
     pub(super) content_waits: Option<Waker>,
     pub(super) conversation_waits: Option<Waker>,
 }
@@ -68,6 +70,7 @@ impl Shared {
             content: State::Over,
             permission: Permission::NotAwaited,
             interim: Vec::new(),
+            taken: 0,
             content_waits: None,
             conversation_waits: None,
         })))
@@ -93,11 +96,11 @@ impl Reading {
             let decoder = match &mut self.content {
                 State::Coming(decoder) => decoder,
                 State::Over => return Poll::Ready(None),
-                State::Abandoned(_) | State::Broken => return Poll::Ready(Some(Err(ContentError::Short))),
+                State::Abandoned(_) | State::Broken => return Poll::Ready(Some(Err(ContentError::GivenUp))),
             };
             let piece = decoder.next(&mut self.buffer);
             let over = decoder.has_ended();
-            let most = decoder.left().map_or(CONTENT_READ, |left| usize::try_from(left).unwrap_or(usize::MAX));
+            let most = decoder.left().and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
             match piece {
                 Ok(piece) if piece.is_some() || over => {
                     if over {
@@ -106,7 +109,10 @@ impl Reading {
                     }
                     return Poll::Ready(piece.map(|piece| {
                         Ok(match piece {
-                            Piece::Data(data) => Frame::data(data),
+                            Piece::Data(data) => {
+                                self.taken += data.len() as u64;
+                                Frame::data(data)
+                            }
                             Piece::Trailers(fields) => Frame::trailers(fields),
                         })
                     }));
@@ -119,9 +125,7 @@ impl Reading {
                 self.interim.push((StatusCode::CONTINUE, HeaderMap::new()));
                 wake(&mut self.conversation_waits);
             }
-            // Not a byte more than the content's own end needs, so that what follows it stays in few pieces.
-            let most = most.clamp(HEAD_READ, CONTENT_READ);
-            match self.poll_read(cx, most) {
+            match self.poll_read(cx, most.clamp(HEAD_READ, CONTENT_READ)) {
                 Poll::Ready(Ok(0)) => return self.broken(ContentError::Short),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return self.broken(ContentError::Connection(error)),
@@ -138,6 +142,7 @@ impl Reading {
         wake(&mut self.conversation_waits);
         Poll::Ready(Some(Err(error)))
     }
+
     /// Takes from the buffer what belongs to content that nobody wants: what follows it is the next request's.
     pub(super) fn pass_over(&mut self) {
         let State::Abandoned(decoder) = &mut self.content else { return };

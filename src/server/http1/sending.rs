@@ -1,16 +1,21 @@
 //! A response's content on its way to the caller: what is there is written, and nothing waits for more.
 
-use std::io;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body;
+use tokio::time::{Sleep, sleep};
 
 use super::answer::Coding;
 use super::outgoing::Outgoing;
 use crate::server::socket::Writer;
+
+/// How long a caller may take nothing of what is there for it: it holds a connection to the resource, and a place.
+const STALLED: Duration = Duration::from_secs(600);
 
 /// The content was not written to its end.
 pub(super) struct Interrupted;
@@ -21,11 +26,13 @@ pub(super) struct Sending<'body, B> {
     coding: Coding,
     ended: bool,
     failed: bool,
+    /// When to give up a caller that takes nothing, while it takes nothing.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'body, B: Body<Data = Bytes>> Sending<'body, B> {
     pub(super) fn new(body: Pin<&'body mut B>, coding: Coding) -> Self {
-        Self { body, coding, ended: coding == Coding::Nothing, failed: false }
+        Self { body, coding, ended: coding == Coding::Nothing, failed: false, patience: None }
     }
 
     /// Writes what is there, until all has been.
@@ -37,7 +44,18 @@ impl<'body, B: Body<Data = Bytes>> Sending<'body, B> {
     ) -> Poll<Result<(), Interrupted>> {
         loop {
             let gathered = self.poll_gather(outgoing, cx);
-            ready!(outgoing.poll_write(writer, cx)).map_err(|_: io::Error| Interrupted)?;
+            let waiting = outgoing.len();
+            match outgoing.poll_write(writer, cx) {
+                Poll::Ready(Ok(())) => self.patience = None,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Interrupted)),
+                Poll::Pending => {
+                    if outgoing.len() < waiting {
+                        self.patience = None;
+                    }
+                    let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+                    return patience.as_mut().poll(cx).map(|()| Err(Interrupted));
+                }
+            }
             if ready!(gathered)? {
                 return Poll::Ready(Ok(()));
             }
