@@ -86,7 +86,13 @@ async fn says_forever(beginning: &'static [u8], again: &'static [u8]) -> (String
 async fn answer_to(front: &Front, request: &[u8]) -> Result<Message, String> {
     let mut caller = front.call().await;
     caller.say(request).await;
-    within(caller.hear(false)).await
+    loop {
+        let answer = within(caller.hear(false)).await?;
+        // Hints that came before it may have been passed on.
+        if answer.status() != 103 {
+            return Ok(answer);
+        }
+    }
 }
 
 /// An error of the proxy's own.
