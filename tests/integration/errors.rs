@@ -168,6 +168,31 @@ async fn a_request_that_the_caller_cuts_off_reaches_no_end_upstream() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_content_that_has_not_come_says_that_the_connection_ends() {
+    let world = World::new().await;
+    let much = vec![b'x'; 4 << 20];
+    for (length, ends) in [(10 + much.len(), true), (10, false)] {
+        let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+        let head = format!("POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}");
+        let request = format!("{head}\r\n\r\n0123456789");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}}") {
+            answer.push(within(stream.read_u8()).await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        // Content that nobody wanted but that is there is passed over.
+        assert_eq!(answer.contains("\r\nconnection: close\r\n"), ends, "{answer}");
+        if ends {
+            // And it does not end before the caller has had the time to see that.
+            within(stream.write_all(&much)).await.unwrap();
+            assert_eq!(within(stream.read_to_end(&mut Vec::new())).await.unwrap(), 0);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_can_be_answered_at_once_is_answered_to_a_caller_that_has_ended_its_side() {
     let world = World::new().await;
     for _ in 0..20 {

@@ -171,3 +171,18 @@ async fn close_beside_an_odd_byte_closes() {
     let head = until(&mut caller, "\r\n\r\n").await;
     assert!(head.contains("connection: close\r\n"), "{head}");
 }
+
+/// A connection whose request was still to be answered when the end began does not wait for another.
+#[tokio::test]
+async fn the_last_response_says_that_it_is() {
+    let (resource, proxy, mut caller, _azure) = scene().await;
+    caller.write_all(b"GET /v1/x HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let (mut resource, _) = within(resource.accept()).await.unwrap();
+    until(&mut resource, "\r\n\r\n").await;
+    proxy.lifecycle.end();
+    resource.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+    assert!(until(&mut caller, "{}").await.contains("\r\nconnection: close\r\n"));
+    assert_eq!(within(caller.read_to_end(&mut Vec::new())).await.unwrap(), 0);
+    drop(caller);
+    assert_eq!(within(proxy.serving).await.unwrap(), aoai_auth_proxy::server::Drained::Completely);
+}

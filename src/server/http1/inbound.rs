@@ -134,9 +134,11 @@ impl Inbound {
         self.open().permission == Permission::Awaited
     }
 
-    /// Whether nobody wants the content that is still to come.
+    /// Whether there is content to come that nobody wants.
     pub(super) fn is_unwanted(&self) -> bool {
-        matches!(self.open().content, State::Abandoned(_) | State::Broken)
+        let reading = &mut *self.open();
+        reading.pass_over();
+        matches!(reading.content, State::Abandoned(_) | State::Broken)
     }
 
     /// Whether the caller has ended its side, whatever is left to read before that.

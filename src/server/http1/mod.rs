@@ -187,6 +187,8 @@ impl<'server, A: Answer> Connection<'server, A> {
         let mut answering = Box::pin(self.server.answer.answer(request));
         poll_fn(|cx| {
             let answered = answering.as_mut().poll(cx);
+            // This has whoever sends interim responses wake us: only then may it be looked for them.
+            let is_gone = answered.is_pending() && self.poll_gone(cx).is_ready();
             // Those that came with the response go before it, too.
             for (status, fields) in self.inbound.take_interim() {
                 answer::interim(&mut self.outgoing, status, &fields);
@@ -194,7 +196,7 @@ impl<'server, A: Answer> Connection<'server, A> {
             if let Poll::Ready(response) = answered {
                 return Poll::Ready(Some(response));
             }
-            if self.poll_gone(cx).is_ready() {
+            if is_gone {
                 return Poll::Ready(None);
             }
             match self.outgoing.poll_write(&mut self.writer, cx) {
