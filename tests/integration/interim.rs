@@ -118,6 +118,20 @@ async fn a_caller_that_does_not_wait_is_not_told_to_go_on() {
     assert!(until(&mut caller, "{}").await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
+/// HTTP/1.0 knows no expectation (RFC 9110 §10.1.1).
+#[tokio::test]
+async fn an_older_caller_is_not_told_to_go_on() {
+    let (resource, _proxy, mut caller, _azure) = scene().await;
+    let head = String::from_utf8(EXPECTING.to_vec()).unwrap().replace("HTTP/1.1", "HTTP/1.0");
+    caller.write_all(head.as_bytes()).await.unwrap();
+    let (mut resource, _) = within(resource.accept()).await.unwrap();
+    assert!(!until(&mut resource, "\r\n\r\n").await.contains("expect:"));
+    caller.write_all(b"content").await.unwrap();
+    until(&mut resource, "content").await;
+    resource.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+    assert!(until(&mut caller, "{}").await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
 /// Interim responses that come in one piece with the response are passed on, too.
 #[tokio::test]
 async fn hints_right_before_the_response_are_not_lost() {

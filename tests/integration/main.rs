@@ -36,6 +36,7 @@ mod proxied;
 mod readiness;
 mod renewal;
 mod secrets;
+mod server;
 mod shutdown;
 mod stale;
 mod stream;

@@ -54,9 +54,6 @@ pub(super) fn take(buffer: &mut BytesMut, scanned: &mut usize) -> Result<Option<
 
 fn parse(head: &Bytes) -> Result<Head, ProxyError> {
     check_target(head)?;
-    if lines::hold_nul(head) {
-        return Err(unclear(Unclear("the head holds a NUL")));
-    }
     let mut space: Space = [const { MaybeUninit::uninit() }; fields::MOST];
     let mut line = httparse::Request::new(&mut []);
     match line.parse_with_uninit_headers(head, &mut space) {

@@ -170,9 +170,6 @@ impl Drop for Inbound {
     fn drop(&mut self) {
         let mut reading = self.open();
         reading.reader = None;
-        if matches!(reading.content, State::Coming(_)) {
-            reading.content = State::Broken;
-        }
         wake(&mut reading.content_waits);
     }
 }
@@ -268,5 +265,21 @@ mod tests {
         while !inbound.has_been_left() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_said_ahead_of_its_turn_waits_outside() {
+        let (mut caller, inbound, _writer) = conversation().await;
+        caller.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
+        let head = head(&inbound).await;
+        assert!(inbound.content(head.framing, false).is_none());
+        let much = tokio::spawn(async move { caller.write_all(&vec![b'x'; 16 << 20]).await });
+        until(&inbound, |inbound| inbound.open().buffer.len() >= MOST_AHEAD).await;
+        for _ in 0..100 {
+            until(&inbound, |_| true).await;
+            tokio::task::yield_now().await;
+        }
+        // A buffer that grows doubles.
+        assert!(inbound.open().buffer.len() < 3 * MOST_AHEAD && !much.is_finished());
     }
 }

@@ -1,7 +1,7 @@
 //! Lines, which end in CR LF and nothing else: a lone CR or LF is an end to some readers and none to others
 //! (RFC 9112 §2.2).
 
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
 /// What is not said in a way that everybody reads alike, and so cannot be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,9 +50,4 @@ pub(super) fn end_of_section(bytes: &[u8], scanned: &mut usize) -> Result<Option
     }
     *scanned = bytes.len();
     Ok(None)
-}
-
-/// Whether `bytes` hold a NUL, which some readers take for an end.
-pub(super) fn hold_nul(bytes: &[u8]) -> bool {
-    memchr(0, bytes).is_some()
 }
