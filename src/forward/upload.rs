@@ -22,8 +22,6 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Content up to this size is held; longer content cannot be sent again.
 const LONGEST_HELD: usize = 1 << 20;
-/// Pieces that are smaller are copied to be held.
-const SMALL: usize = 4 * 1024;
 /// Nor can content in more pieces: each costs memory, however small it is.
 const MOST_PIECES: usize = 16 * 1024;
 
@@ -265,8 +263,7 @@ impl Source {
                 if self.complete && self.held_bytes + data.len() <= LONGEST_HELD && self.held.len() < MOST_PIECES =>
             {
                 self.held_bytes += data.len();
-                // What is small may be a piece of something large, which would be held with it.
-                self.held.push(if data.len() < SMALL { Bytes::copy_from_slice(data) } else { data.clone() });
+                self.held.push(data.clone());
             }
             // Too long, or trailers, which are too rare to be held.
             _ => {
