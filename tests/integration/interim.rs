@@ -107,6 +107,35 @@ async fn a_resource_that_does_not_know_the_expectation_gets_content_all_the_same
     }
 }
 
+/// Whoever expects must not wait for ever (RFC 9110 §10.1.1): some servers never say that they want content.
+#[tokio::test]
+async fn content_is_sent_in_the_end_to_a_resource_that_says_nothing() {
+    let (resource, _proxy, mut caller, _azure) = scene().await;
+    caller.write_all(EXPECTING).await.unwrap();
+    let (mut resource, _) = within(resource.accept()).await.unwrap();
+    until(&mut resource, "\r\n\r\n").await;
+    assert_eq!(until(&mut caller, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    caller.write_all(b"content").await.unwrap();
+    assert_eq!(until(&mut resource, "content").await, "content");
+}
+
+/// Also where no content follows that could be read by one of them.
+#[tokio::test]
+async fn of_several_equal_lengths_one_answers_a_head() {
+    for (lengths, passed) in [
+        ("content-length: 2, 2\r\n", "content-length: 2\r\n"),
+        ("content-length: 2\r\ncontent-length: 2\r\n", "content-length: 2\r\n"),
+    ] {
+        let (resource, _proxy, mut caller, _azure) = scene().await;
+        caller.write_all(b"HEAD /v1/x HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let (mut resource, _) = within(resource.accept()).await.unwrap();
+        until(&mut resource, "\r\n\r\n").await;
+        resource.write_all(format!("HTTP/1.1 200 OK\r\n{lengths}\r\n").as_bytes()).await.unwrap();
+        let head = until(&mut caller, "\r\n\r\n").await;
+        assert!(head.contains(passed) && head.matches("content-length").count() == 1, "{head}");
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_does_not_wait_is_not_told_to_go_on() {
     let (resource, _proxy, mut caller, _azure) = scene().await;
