@@ -1,5 +1,6 @@
 //! A system that gives no more file descriptors: what runs goes on, and all is well once there are some again.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -7,6 +8,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use rustix::process::{Resource, Rlimit, prlimit};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
 use crate::caller::Caller;
 use crate::program::{Running, emulator, serve};
@@ -55,4 +57,21 @@ async fn without_descriptors_it_goes_on_and_recovers() {
     let lines = log.lines().filter(|line| line.contains("cannot accept")).count();
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     assert!(lines <= 2 * seconds, "{lines} lines in {seconds} s");
+}
+
+/// What a shell gives by default is not enough for many streams; what the system allows is for the program to take.
+#[tokio::test]
+async fn as_many_files_as_the_system_allows() {
+    let azure = emulator().await;
+    let serve = serve(&azure);
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\""]);
+    shell.arg(serve.as_std().get_program()).args(serve.as_std().get_args()).env_clear();
+    shell.envs(serve.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let running = Running::start(&mut shell).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.child.id().unwrap())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard] = files.split_whitespace().take(2).collect::<Vec<_>>()[..] else { panic!("{files}") };
+    assert_eq!(soft, hard, "{files}");
 }
