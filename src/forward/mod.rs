@@ -2,6 +2,7 @@
 
 pub mod body;
 mod connect;
+mod deaf;
 pub mod fields;
 mod handshake;
 mod interim;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::connect::{Connected, Connector, Offer};
 use super::handshake::{self, Http1, Http2, Streams};
@@ -243,7 +243,7 @@ impl Lease {
         } else if !connection.sender.is_closed() {
             // The connection's own task has yet to notice, or is still sending a request that was answered early.
             tokio::spawn(async move {
-                if connection.sender.ready().await.is_ok() {
+                if let Ok(Ok(())) = timeout(LONGEST_WAIT, connection.sender.ready()).await {
                     pool.keep(connection);
                 }
             });

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
@@ -14,9 +15,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::sleep;
 
 use super::content::Content;
+use super::http1::MOST_FIELDS;
 use super::socket::Rewound;
 use super::{Answer, Server};
-use crate::error::Causes;
+use crate::error::{Causes, ProxyError};
 use crate::lifecycle::Held;
 
 /// A caller is asked this often whether it is still there…
@@ -29,7 +31,7 @@ const STREAMS: u32 = 200;
 const WINDOW: u32 = 256 << 10;
 
 /// How long a head may be, as over HTTP/1.1.
-const MOST_FIELDS: u32 = 64 * 1024;
+const LONGEST_HEAD: u32 = 64 * 1024;
 
 /// Serves a connection until its end; `held` is what it holds meanwhile.
 pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, held: Held) {
@@ -38,13 +40,18 @@ pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, held:
     let service = service_fn(|request: Request<Incoming>| {
         begun.store(true, Ordering::Relaxed);
         let answer = server.answer.clone();
-        async move { Ok::<_, Infallible>(answer.answer(request.map(Content::of_http2)).await) }
+        async move {
+            Ok::<_, Infallible>(match check(request.headers()) {
+                Ok(()) => answer.answer(request.map(Content::of_http2)).await,
+                Err(error) => answer.refuse(error),
+            })
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
     builder.max_concurrent_streams(STREAMS);
     builder.initial_stream_window_size(WINDOW).initial_connection_window_size(STREAMS * WINDOW);
-    builder.max_header_list_size(MOST_FIELDS);
+    builder.max_header_list_size(LONGEST_HEAD);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     // A connection that stops within its first head has no deadline from the library.
     let mut never = pin!(async {
@@ -67,4 +74,15 @@ pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, held:
     if let Err(error) = ended {
         tracing::debug!(error = %Causes(&error), "a caller's connection ended");
     }
+}
+
+/// What HTTP/1.1's reader would refuse, and the library lets pass.
+fn check(fields: &HeaderMap) -> Result<(), ProxyError> {
+    if fields.len() > MOST_FIELDS {
+        return Err(ProxyError::HeadTooLarge);
+    }
+    if fields.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(ProxyError::InvalidRequest("the request has more than one Content-Length".into()));
+    }
+    Ok(())
 }

@@ -7,7 +7,8 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use rustix::process::{Resource, Rlimit, prlimit};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::caller::Caller;
@@ -74,4 +75,41 @@ async fn as_many_files_as_the_system_allows() {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let [soft, hard] = files.split_whitespace().take(2).collect::<Vec<_>>()[..] else { panic!("{files}") };
     assert_eq!(soft, hard, "{files}");
+}
+
+/// A resource that reads nothing of what it is sent keeps nothing of the program's once nobody sends it.
+#[tokio::test]
+async fn a_resource_that_takes_nothing_keeps_no_connection() {
+    let azure = emulator().await;
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut command = serve(&azure);
+    command.args(["--set", &format!("upstream.endpoint=http://{}", deaf.local_addr().unwrap())]);
+    let running = Running::start(&mut command).await;
+    assert_eq!(running.get("/healthz").await.status(), 200);
+    let before = running.process().open_files();
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        let mut caller = TcpStream::connect(running.address()).await.unwrap();
+        // An orderly end would wait behind what it has said.
+        caller.set_zero_linger().unwrap();
+        let head = b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n";
+        caller.write_all(head).await.unwrap();
+        let (resource, _) = within(deaf.accept()).await.unwrap();
+        // More than everybody on the way can hold.
+        let sending = tokio::spawn(async move {
+            let _ = caller.write_all(&vec![0; 64 << 20]).await;
+            caller
+        });
+        within(resource.readable()).await.unwrap();
+        kept.push((resource, sending.abort_handle()));
+    }
+    for (_, sending) in &kept {
+        sending.abort();
+    }
+    within(async {
+        while running.process().open_files() > before + 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -281,6 +281,49 @@ async fn an_upload_that_was_answered_early_and_stands_still_is_given_up() {
     assert!(answer.starts_with(b"HTTP/1.1 413 "));
 }
 
+/// What a front end does that has seen enough: it says why, and closes, however much is still to come.
+#[tokio::test]
+async fn an_early_answer_is_not_lost_if_the_resource_closes() {
+    let (azure, clock) = azure(true).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = demo_settings(&azure);
+    settings.push(format!("upstream.endpoint=http://{}", listener.local_addr().unwrap()));
+    let proxy = proxy(&settings, &clock).await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut vec![0; 64 << 10]).await;
+            let _ =
+                stream.write_all(b"HTTP/1.1 429 Too Many\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}").await;
+        }
+    });
+    for _ in 0..40 {
+        let mut caller = TcpStream::connect(proxy.address).await.unwrap();
+        let (mut hears, mut says) = caller.split();
+        let sending = async {
+            let head = b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n";
+            says.write_all(head).await.unwrap();
+            let _ = says.write_all(&vec![b'x'; 8 << 20]).await;
+            std::future::pending::<()>().await;
+        };
+        let hearing = async {
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}") {
+                answer.push(hears.read_u8().await.unwrap());
+            }
+            String::from_utf8(answer).unwrap()
+        };
+        let answer = within(async {
+            tokio::select! {
+                () = sending => unreachable!(),
+                answer = hearing => answer,
+            }
+        });
+        let answer = answer.await;
+        assert!(answer.starts_with("HTTP/1.1 429 Too Many\r\n"), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "content is still to come: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_trace_would_show_the_token_and_is_refused() {
     let world = World::new().await;

@@ -158,6 +158,22 @@ async fn the_end_does_not_wait_for_connections_that_wait() {
     assert_eq!(within(serving).await.unwrap(), Drained::Completely);
 }
 
+#[tokio::test]
+async fn over_http2_a_length_is_said_once_too() {
+    let mut caller = caller(odd(Duration::from_secs(15)).await.1).await;
+    let mut request = Request::post("http://localhost/whole").body(Body::from("ab")).unwrap();
+    request.headers_mut().append("content-length", "2".parse().unwrap());
+    request.headers_mut().append("content-length", "2".parse().unwrap());
+    let response = within(caller.send_request(request)).await.unwrap();
+    assert_eq!(response.status(), 400);
+    let mut request = Request::get("http://localhost/whole").body(Body::empty()).unwrap();
+    for _ in 0..200 {
+        request.headers_mut().append("x-many", "x".parse().unwrap());
+    }
+    assert_eq!(within(caller.send_request(request)).await.unwrap().status(), 431);
+    ask(&mut caller).await;
+}
+
 async fn caller(address: SocketAddr) -> http2::SendRequest<Body> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = within(http2::handshake(TokioExecutor::new(), TokioIo::new(stream))).await.unwrap();

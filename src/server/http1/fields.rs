@@ -9,7 +9,7 @@ use httparse::{EMPTY_HEADER, Header};
 use super::lines::Unclear;
 
 /// The most fields that a head may have, and that its trailers may have.
-pub(super) const MOST: usize = 128;
+pub(in crate::server) const MOST: usize = 128;
 
 /// Memory for [`MOST`] fields.
 pub(super) type Space<'bytes> = [MaybeUninit<Header<'bytes>>; MOST];

@@ -97,7 +97,8 @@ impl Inbound {
         loop {
             reading.pass_over();
             match reading.content {
-                // Whoever reads it would see the end.
+                // Whoever waits for it will see the end.
+                State::Coming(_) if reading.content_waits.is_some() => return Poll::Pending,
                 State::Coming(_) | State::Broken => return Poll::Ready(Watched::NoMore),
                 State::Over if reading.buffer.len() >= MOST_AHEAD => return Poll::Ready(Watched::NoMore),
                 State::Over | State::Abandoned(_) => {}
@@ -134,11 +135,11 @@ impl Inbound {
         self.open().permission == Permission::Awaited
     }
 
-    /// Whether there is content to come that nobody wants.
-    pub(super) fn is_unwanted(&self) -> bool {
+    /// Whether there is content to come, wanted or not.
+    pub(super) fn is_coming(&self) -> bool {
         let reading = &mut *self.open();
         reading.pass_over();
-        matches!(reading.content, State::Abandoned(_) | State::Broken)
+        !matches!(reading.content, State::Over)
     }
 
     /// Whether the caller has ended its side, whatever is left to read before that.

@@ -40,6 +40,7 @@ use sending::{Interrupted, Sending};
 
 pub(super) use content::Content;
 pub use content::Interim;
+pub(super) use fields::MOST as MOST_FIELDS;
 
 /// How long a connection may wait for its next request. Longer than callers keep theirs, so that it is they who close.
 const IDLE: Duration = Duration::from_secs(300);
@@ -215,7 +216,7 @@ impl<'server, A: Answer> Connection<'server, A> {
             || coding == Coding::UntilClose
             || self.server.lifecycle.is_ending()
             || self.inbound.is_held_back()
-            || self.inbound.is_unwanted();
+            || self.inbound.is_coming();
         let afterwards = match parts.status {
             StatusCode::SWITCHING_PROTOCOLS => Afterwards::Switch,
             _ if closes => Afterwards::Close,
@@ -227,7 +228,10 @@ impl<'server, A: Answer> Connection<'server, A> {
         if self.write_content(body, coding).await.is_err() {
             return if coding == Coding::UntilClose { Ended::Reset } else { Ended::Broken };
         }
-        if closes { Ended::Closing } else { self.clear().await }
+        match self.clear().await {
+            Ended::Kept if closes => Ended::Closing,
+            ended => ended,
+        }
     }
 
     /// Writes `body`, each part as soon as it is there.

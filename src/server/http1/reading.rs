@@ -105,6 +105,9 @@ impl Reading {
                 Ok(piece) if piece.is_some() || over => {
                     if over {
                         self.content = State::Over;
+                    }
+                    if self.content_waits.take().is_some() || over {
+                        // From now on it is the conversation that has to watch for the end.
                         wake(&mut self.conversation_waits);
                     }
                     return Poll::Ready(piece.map(|piece| {

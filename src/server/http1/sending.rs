@@ -15,7 +15,7 @@ use super::outgoing::Outgoing;
 use crate::server::socket::Writer;
 
 /// How long a caller may take nothing of what is there for it: it holds a connection to the resource, and a place.
-const STALLED: Duration = Duration::from_secs(600);
+const STALLED: Duration = Duration::from_secs(300);
 
 /// The content was not written to its end.
 pub(super) struct Interrupted;
