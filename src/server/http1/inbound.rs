@@ -69,12 +69,12 @@ impl Inbound {
         reading.request += 1;
         reading.interim.clear();
         let decoder = Decoder::new(framing);
+        // Content that came with the head was not held back (RFC 9110 §10.1.1).
+        let waits = expects_continue && reading.buffer.is_empty() && !decoder.has_ended();
+        reading.permission = if waits { Permission::Awaited } else { Permission::NotAwaited };
         if decoder.has_ended() {
             return None;
         }
-        // Content that came with the head was not held back (RFC 9110 §10.1.1).
-        let waits = expects_continue && reading.buffer.is_empty();
-        reading.permission = if waits { Permission::Awaited } else { Permission::NotAwaited };
         reading.content = State::Coming(decoder);
         Some(Content { shared: self.0.clone(), request: reading.request, has_ended: false })
     }
