@@ -77,39 +77,42 @@ async fn as_many_files_as_the_system_allows() {
     assert_eq!(soft, hard, "{files}");
 }
 
-/// A resource that reads nothing of what it is sent keeps nothing of the program's once nobody sends it.
+/// A resource that reads nothing of what it is sent keeps nothing of the program's once its time is over, or the caller gone.
 #[tokio::test]
 async fn a_resource_that_takes_nothing_keeps_no_connection() {
-    let azure = emulator().await;
-    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut command = serve(&azure);
-    command.args(["--set", &format!("upstream.endpoint=http://{}", deaf.local_addr().unwrap())]);
-    let running = Running::start(&mut command).await;
-    assert_eq!(running.get("/healthz").await.status(), 200);
-    let before = running.process().open_files();
-    let mut kept = Vec::new();
-    for _ in 0..5 {
-        let mut caller = TcpStream::connect(running.address()).await.unwrap();
-        // An orderly end would wait behind what it has said.
-        caller.set_zero_linger().unwrap();
-        let head = b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n";
-        caller.write_all(head).await.unwrap();
-        let (resource, _) = within(deaf.accept()).await.unwrap();
-        // More than everybody on the way can hold.
-        let sending = tokio::spawn(async move {
-            let _ = caller.write_all(&vec![0; 64 << 20]).await;
-            caller
-        });
-        within(resource.readable()).await.unwrap();
-        kept.push((resource, sending.abort_handle()));
-    }
-    for (_, sending) in &kept {
-        sending.abort();
-    }
-    within(async {
-        while running.process().open_files() > before + 2 {
-            tokio::task::yield_now().await;
+    for (patience, leaves) in [("10m", true), ("200ms", false)] {
+        let azure = emulator().await;
+        let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut command = serve(&azure);
+        command.args(["--set", &format!("upstream.endpoint=http://{}", deaf.local_addr().unwrap())]);
+        command.args(["--set", &format!("upstream.idle_timeout={patience}")]);
+        let running = Running::start(&mut command).await;
+        assert_eq!(running.get("/healthz").await.status(), 200);
+        let before = running.process().open_files();
+        let mut kept = Vec::new();
+        for _ in 0..5 {
+            let mut caller = TcpStream::connect(running.address()).await.unwrap();
+            // An orderly end would wait behind what it has said.
+            caller.set_zero_linger().unwrap();
+            let head = b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n";
+            caller.write_all(head).await.unwrap();
+            let (resource, _) = within(deaf.accept()).await.unwrap();
+            // More than everybody on the way can hold.
+            let sending = tokio::spawn(async move {
+                let _ = caller.write_all(&vec![0; 64 << 20]).await;
+                caller
+            });
+            within(resource.readable()).await.unwrap();
+            kept.push((resource, sending.abort_handle()));
         }
-    })
-    .await;
+        for (_, sending) in kept.iter().filter(|_| leaves) {
+            sending.abort();
+        }
+        within(async {
+            while running.process().open_files() > before + 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
 }
