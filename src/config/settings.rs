@@ -219,6 +219,12 @@ fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error>
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let size: Result<ByteSize, _> = text(deserializer)?.parse();
-    size.map(|size| size.as_u64()).map_err(|_| de::Error::custom("expected a size like 512MiB, 1GB or 65536"))
+    /// Beyond that a size is a mistake; the library takes what is too large for the largest there is.
+    const MOST: u64 = 1 << 40;
+    match text(deserializer)?.parse().map(|size: ByteSize| size.as_u64()) {
+        // Nothing would pass with 0, and whoever writes it may mean that everything should.
+        Ok(size) if (1..=MOST).contains(&size) => Ok(size),
+        Ok(_) => Err(de::Error::custom("must be at least 1 byte and at most 1TiB")),
+        Err(_) => Err(de::Error::custom("expected a size like 512MiB, 1GB or 65536")),
+    }
 }
