@@ -40,8 +40,46 @@ pub enum ProxyError {
     #[error("this proxy answers to localhost, 127.0.0.1 and [::1] only")]
     HostDenied,
     /// A web page makes the request.
-    #[error("a web page may not use this proxy: the request has an Origin, or comes from another site")]
+    #[error(
+        "a web page may not use this proxy: the request has an Origin that is not among access.allowed_origins, or a browser \
+         says that it comes from another site"
+    )]
     OriginDenied,
+    /// A process of a user that may not connect makes the connection.
+    #[error("{} may not use this proxy (access.peer_users)", Peer(*uid))]
+    PeerDenied {
+        /// The user's number, if the system says it.
+        uid: Option<u32>,
+    },
+    /// No app's key, where one is needed.
+    #[error(
+        "this proxy wants the key of an app, as `Authorization: Bearer KEY` or `api-key: KEY` (access.require_key)"
+    )]
+    InvalidKey,
+    /// A model that the app may not ask for.
+    #[error("the app {app} may not ask for {asked}; it may for {allowed} (apps.{app}.models)")]
+    ModelDenied {
+        /// The app's name.
+        app: String,
+        /// The model, or that none can be seen.
+        asked: String,
+        /// What it may ask for.
+        allowed: String,
+    },
+    /// More than the app may ask for in a minute.
+    #[error("the app {app} has used up its {limit} (apps.{app}.{key} = {most}); come again in {retry_after} s")]
+    RateLimited {
+        /// The app's name.
+        app: String,
+        /// What of it is used up.
+        limit: &'static str,
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        most: u64,
+        /// Whole seconds until there is something left.
+        retry_after: u64,
+    },
     /// No such route.
     #[error("no such route; OpenAI's API is under /v1/ (base URL http://HOST:PORT/v1)")]
     NotFound,
@@ -184,7 +222,9 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::HostDenied => StatusCode::MISDIRECTED_REQUEST,
-            Self::OriginDenied => StatusCode::FORBIDDEN,
+            Self::OriginDenied | Self::PeerDenied { .. } | Self::ModelDenied { .. } => StatusCode::FORBIDDEN,
+            Self::InvalidKey => StatusCode::UNAUTHORIZED,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound | Self::ManagementNotConfigured(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpstreamUnreachable { .. } | Self::UpstreamTls { .. } | Self::UpstreamProtocol { .. } => {
@@ -206,6 +246,10 @@ impl ProxyError {
             Self::RequestTimeout { .. } => "request_timeout",
             Self::HostDenied => "host_denied",
             Self::OriginDenied => "origin_denied",
+            Self::PeerDenied { .. } => "peer_denied",
+            Self::InvalidKey => "invalid_key",
+            Self::ModelDenied { .. } => "model_denied",
+            Self::RateLimited { .. } => "rate_limited",
             Self::NotFound => "not_found",
             Self::ManagementNotConfigured(_) => "management_not_configured",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
@@ -227,6 +271,10 @@ impl ProxyError {
             | Self::RequestTimeout { .. } => "http_request_error",
             Self::HostDenied
             | Self::OriginDenied
+            | Self::PeerDenied { .. }
+            | Self::InvalidKey
+            | Self::ModelDenied { .. }
+            | Self::RateLimited { .. }
             | Self::NotFound
             | Self::ManagementNotConfigured(_)
             | Self::MethodNotAllowed { .. } => "http_request_denied",
@@ -253,7 +301,9 @@ impl ProxyError {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
+            Self::CredentialUnavailable { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
+                Some(*retry_after)
+            }
             // Requests are short, mostly.
             Self::Overloaded { .. } => Some(1),
             Self::InvalidPath(_)
@@ -262,6 +312,9 @@ impl ProxyError {
             | Self::BodyTooLarge { .. }
             | Self::HostDenied
             | Self::OriginDenied
+            | Self::PeerDenied { .. }
+            | Self::InvalidKey
+            | Self::ModelDenied { .. }
             | Self::NotFound
             | Self::ManagementNotConfigured(_)
             | Self::MethodNotAllowed { .. }
@@ -270,6 +323,18 @@ impl ProxyError {
             | Self::UpstreamProtocol { .. }
             | Self::UpstreamTimeout { .. }
             | Self::RequestTimeout { .. } => None,
+        }
+    }
+}
+
+/// A user of this machine, as a message names it.
+struct Peer(Option<u32>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(uid) => write!(f, "the user {uid} of this machine"),
+            None => f.write_str("a process that the system does not name a user of"),
         }
     }
 }
@@ -307,6 +372,10 @@ impl IntoResponse for ProxyError {
         fields.insert(PROXY_STATUS, proxy_status(self.proxy_status()));
         if let Some(seconds) = self.retry_after() {
             fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::InvalidKey) {
+            // RFC 9110 §15.5.2 wants a challenge with every 401.
+            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Self::MethodNotAllowed { allowed } = self {
             fields.insert(header::ALLOW, HeaderValue::from_static(allowed));

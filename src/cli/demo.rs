@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::serve::proxy;
+use super::serve::{open_many_files, proxy};
 use super::{Failure, block_on, say};
 use crate::config::{Config, Overrides};
 use crate::emulator::{self, Emulator};
+use crate::server::Listeners;
 use crate::telemetry::logs;
 
 /// Options that would say where Azure is or who we are: the demo decides both.
@@ -27,7 +28,9 @@ async fn demo(mut overrides: Overrides) -> Result<(), Failure> {
     overrides.assignments.extend(settings(&emulator));
     let config = Config::isolated(&overrides)?;
     logs::start(&config.telemetry)?;
-    proxy(&config, |address| say(&what_to_try(address))).await
+    open_many_files();
+    let listeners = Listeners::bind(&config.listen)?;
+    proxy(&config, listeners, |address| say(&what_to_try(address))).await
 }
 
 /// The emulator's addresses, as an operator would configure Azure's.

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigError, Environment, Overrides};
 use crate::identity::credential::CredentialsError;
+use crate::server::ListenError;
 
 /// A local authenticating reverse proxy for Azure OpenAI.
 ///
@@ -118,12 +119,8 @@ enum Failure {
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Build(#[from] crate::app::BuildError),
-    #[error("cannot listen on {address}{}", if error.kind() == std::io::ErrorKind::AddrInUse { " (another program does; choose another port with --listen)" } else { "" })]
-    Listen {
-        address: std::net::SocketAddr,
-        #[source]
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("the emulator did not start")]
     Emulator(#[source] std::io::Error),
     #[error("the runtime did not start")]
@@ -144,7 +141,7 @@ impl Failure {
             Self::Tls(_)
             | Self::Credentials(CredentialsError::Client(_))
             | Self::Build(_)
-            | Self::Listen { .. }
+            | Self::Listen(_)
             | Self::Emulator(_)
             | Self::Runtime(_)
             | Self::Logs(_)

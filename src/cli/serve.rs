@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, block_on, say};
@@ -13,51 +12,52 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
 use crate::identity::credential::{self, Credentials};
 use crate::lifecycle::Lifecycle;
-use crate::server::{Drained, serve};
+use crate::server::{Drained, Listeners, serve};
 use crate::telemetry::logs;
 use crate::tls;
-
-/// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
     logs::start(&config.telemetry)?;
-    block_on(proxy(&config, |_| ()))
+    open_many_files();
+    let listeners = Listeners::bind(&config.listen)?;
+    block_on(proxy(&config, listeners, |_| ()))
 }
 
-/// Serves until a signal says to stop. `announce` is called once the socket is bound.
-pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+/// Serves until a signal says to stop. `announce` is called with the address once a caller can be answered.
+pub(super) async fn proxy(
+    config: &Config,
+    listeners: Listeners,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
     let tls = tls::client(&config.upstream.authorities)?;
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
     let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone())?;
 
-    open_many_files();
-    let listen_error = |error| Failure::Listen { address: config.listen, error };
-    let listener = listen(config.listen).map_err(listen_error)?;
-    let address = listener.local_addr().map_err(listen_error)?;
     let signals = Signals::install().map_err(Failure::Runtime)?;
-    say(&format!("listening on http://{address}"));
-    announce(address);
+    if let Some(address) = listeners.address() {
+        say(&format!("listening on http://{address}"));
+        announce(address);
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        %address,
+        address = %listeners,
         upstream = %config.upstream.endpoint,
         credential = credential::name(&config.credential.source),
         "serving",
     );
     app.start();
-    let serving = serve(listener, app, config.limits, lifecycle.clone(), clock);
+    let serving = serve(listeners, app, config.limits, lifecycle.clone(), clock);
     tokio::pin!(serving);
     let signals = tokio::select! {
         // Serving ends by a signal alone.
-        _ = &mut serving => return Ok(()),
+        ended = &mut serving => return ended.map(|_| ()).map_err(Failure::Runtime),
         signals = signals.first(lifecycle) => signals,
     };
     tokio::select! {
-        drained = &mut serving => match drained {
+        drained = &mut serving => match drained.map_err(Failure::Runtime)? {
             Drained::Completely => tracing::info!("stopped"),
             Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
         },
@@ -68,20 +68,11 @@ pub(super) async fn proxy(config: &Config, announce: impl FnOnce(SocketAddr)) ->
 
 /// Each caller takes two file descriptors, and the system's default of 1024 is a courtesy to programs that use `select`: as
 /// many as the system lets us have.
-fn open_many_files() {
+pub(super) fn open_many_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::debug!(%error, "cannot raise the limit of open files");
     }
-}
-
-/// A socket with room for a burst of callers: what the library asks for by default overflows, and each overflow costs
-/// somebody a second.
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// The signals that mean something to a server.

@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use super::access::access;
+use super::apps::apps;
 use super::choices::Cloud;
 use super::credential::credential;
 use super::layers::Layers;
@@ -18,10 +20,12 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
                   upstream.endpoint in a file; `aoai-auth-proxy demo` needs none",
     })?;
     let default_scope = if endpoint.is_foundry_project() { cloud.foundry } else { cloud.cognitive_services };
+    let (listen, access) = access(layers, settings.listen, settings.access)?;
+    let apps = apps(layers, settings.apps, access.require_key)?;
     let authority_host = settings.credential.authority_host.clone();
     let imds_endpoint = settings.credential.imds_endpoint.clone();
     Ok(Config {
-        listen: settings.listen.address,
+        listen,
         upstream: Upstream {
             scope: settings.upstream.scope.unwrap_or_else(|| Scope::of(default_scope)),
             endpoint,
@@ -37,6 +41,8 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
             imds_endpoint,
         },
         management: management(settings.management, &cloud),
+        access,
+        apps,
         limits: Limits {
             max_connections: settings.limits.max_connections,
             max_in_flight: settings.limits.max_in_flight,

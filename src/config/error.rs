@@ -96,7 +96,9 @@ impl Shown {
     /// The value of a key that there is.
     pub(super) fn known(key: &str, value: &ValueKind) -> Self {
         // A section that was given a value: whatever it was meant for, it may be the secret.
-        if SECRET_KEYS.contains(&key) || SECRET_SECTIONS.contains(&key) { Self::hidden() } else { Self::open(value) }
+        let is_apps_key = key.starts_with("apps.") && key.ends_with(".key");
+        let secret = is_apps_key || SECRET_KEYS.contains(&key) || SECRET_SECTIONS.contains(&key);
+        if secret { Self::hidden() } else { Self::open(value) }
     }
 
     /// The value of a key that there is not: hidden wherever it may have been meant for one that holds a secret.
@@ -171,7 +173,7 @@ mod tests {
             assert_eq!(Shown::unknown(key, &value).to_string(), "(secret)", "{key}");
         }
         assert_eq!(Shown::unknown("upstream.endpont", &value).to_string(), "\"hunter2\"");
-        for key in ["credential.client_secret", "credential", "apps"] {
+        for key in ["credential.client_secret", "credential", "apps", "apps.a.key", "apps.a.b.key"] {
             assert_eq!(Shown::known(key, &value).to_string(), "(secret)", "{key}");
         }
         assert_eq!(Shown::known("credential.authority_host", &value).to_string(), "\"hunter2\"");

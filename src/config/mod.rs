@@ -3,6 +3,8 @@
 //! Layers, each stronger than the one before: the embedded defaults (`config/default.toml`), a file, the variables that
 //! Azure's own tools read, variables of ours (`AOAI_PROXY__SECTION__KEY`), the command line.
 
+mod access;
+mod apps;
 mod build;
 mod choices;
 mod credential;
@@ -10,11 +12,11 @@ mod endpoint;
 mod environment;
 mod error;
 mod layers;
+mod lists;
 mod names;
 mod proxies;
 mod settings;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
+pub use access::{Access, HostName, Listen, Origin, PeerUsers};
+pub use apps::{App, AppName, KeyDigest};
 pub use choices::LogFormat;
 pub use endpoint::Endpoint;
 pub use environment::Environment;
@@ -47,14 +51,18 @@ pub struct Overrides {
 /// Everything the proxy was told, in types that cannot hold nonsense.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `listen.address`: where callers connect; a loopback address.
-    pub listen: SocketAddr,
+    /// Where callers connect.
+    pub listen: Listen,
     /// The resource and the way there.
     pub upstream: Upstream,
     /// Who we are.
     pub credential: Credential,
     /// The management plane.
     pub management: Management,
+    /// Who may call.
+    pub access: Access,
+    /// Apps that share the identity, in the order of their names.
+    pub apps: Vec<App>,
     /// What callers may cost.
     pub limits: Limits,
     /// What is said about all that.

@@ -1,7 +1,10 @@
 //! The configuration as it was written: every key that exists, by its name. Nothing is decided here.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -10,8 +13,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
+use super::access::{HostName, Origin, PeerUsers};
 use super::choices::{Cloud, CredentialKind, LogFormat, LogLevel};
 use super::endpoint::{Endpoint, authority_url, metadata_url, service_url};
+use super::lists;
 use super::names::{ResourceId, Scope, Segment};
 use crate::tls;
 
@@ -24,6 +29,9 @@ pub(super) struct Settings {
     pub(super) azure: Azure,
     pub(super) credential: Credential,
     pub(super) management: Management,
+    pub(super) access: Access,
+    #[serde(default)]
+    pub(super) apps: BTreeMap<String, App>,
     pub(super) limits: Limits,
     pub(super) telemetry: Telemetry,
 }
@@ -31,9 +39,15 @@ pub(super) struct Settings {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listen {
-    /// TCP address; port 0 picks a free one.
+    /// TCP address; port 0 picks a free one, an empty text is none.
     #[serde(deserialize_with = "listen_address")]
-    pub(super) address: SocketAddr,
+    pub(super) address: Option<SocketAddr>,
+    /// A path for a socket that only this user can open.
+    #[serde(default, deserialize_with = "file")]
+    pub(super) unix_socket: Option<PathBuf>,
+    /// Whether the address may be one that other machines reach.
+    #[serde(deserialize_with = "flag")]
+    pub(super) allow_remote: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,6 +130,39 @@ pub(super) struct Management {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Access {
+    /// `Host` values served.
+    #[serde(deserialize_with = "lists::list")]
+    pub(super) allowed_hosts: Vec<HostName>,
+    /// Origins whose web pages may call.
+    #[serde(deserialize_with = "lists::list")]
+    pub(super) allowed_origins: Vec<Origin>,
+    /// Whose processes may connect.
+    pub(super) peer_users: PeerUsers,
+    /// Whether callers must present an app's key.
+    #[serde(deserialize_with = "flag")]
+    pub(super) require_key: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct App {
+    /// A local key, or `sha256:` and its digest.
+    #[serde(default, deserialize_with = "secret")]
+    pub(super) key: Option<SecretString>,
+    /// A file with the same.
+    #[serde(default, deserialize_with = "file")]
+    pub(super) key_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "optional_texts")]
+    pub(super) models: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "requests")]
+    pub(super) requests_per_minute: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "tokens")]
+    pub(super) tokens_per_minute: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     #[serde(deserialize_with = "places")]
     pub(super) max_connections: usize,
@@ -141,19 +188,33 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
     String::deserialize(deserializer)
 }
 
-fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = text(deserializer)?;
-    let numeric = text.strip_prefix("localhost:").map_or(text.clone(), |port| format!("127.0.0.1:{port}"));
-    let address: SocketAddr = numeric
-        .parse()
-        .map_err(|_| de::Error::custom("expected an address and a port, like 127.0.0.1:8642 or [::1]:8642"))?;
-    if address.ip().is_loopback() {
-        return Ok(address);
+    if text.is_empty() {
+        return Ok(None);
     }
-    Err(de::Error::custom(
-        "must be a loopback address: whoever reaches the port speaks with the proxy's identity. To serve another container, \
-         run the proxy as its sidecar (shared network namespace)",
-    ))
+    let numeric = text.strip_prefix("localhost:").map_or(text.clone(), |port| format!("127.0.0.1:{port}"));
+    let expected = "expected an address and a port, like 127.0.0.1:8642 or [::1]:8642, or nothing";
+    numeric.parse().map(Some).map_err(|_| de::Error::custom(expected))
+}
+
+fn optional_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    lists::texts(deserializer).map(Some)
+}
+
+fn requests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
+    a_minute(deserializer)
+}
+
+fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU64>, D::Error> {
+    a_minute(deserializer)
+}
+
+/// Read as text, for the same reason as below.
+fn a_minute<'de, T: FromStr, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let text = text(deserializer)?;
+    let expected = "expected how many in a minute, a whole number of at least 1; leave it out for no limit";
+    text.parse().map(Some).map_err(|_| de::Error::custom(expected))
 }
 
 fn certificates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CertificateDer<'static>>, D::Error> {

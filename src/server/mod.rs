@@ -6,10 +6,12 @@ mod date;
 mod http1;
 mod http2;
 pub mod list;
+mod listen;
 mod socket;
 mod switch;
 
 use std::future::{Future, pending, poll_fn};
+use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -31,6 +33,7 @@ use socket::{Reader, Writer};
 
 pub use content::{Content, ContentError};
 pub use http1::Interim;
+pub use listen::{ListenError, Listeners};
 pub use socket::Rewound;
 pub use switch::Switch;
 
@@ -71,14 +74,22 @@ struct Server<A> {
     places: Arc<Semaphore>,
 }
 
-/// Serves `answer` on `listener` until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
+/// Serves `answer` on `listeners` until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
+///
+/// # Errors
+///
+/// If the runtime cannot take the sockets over.
 pub async fn serve<A: Answer>(
-    listener: TcpListener,
+    listeners: Listeners,
     answer: A,
     limits: Limits,
     lifecycle: Lifecycle,
     clock: SharedClock,
-) -> Drained {
+) -> io::Result<Drained> {
+    let listener = match listeners.tcp {
+        Some(listener) => TcpListener::from_std(listener)?,
+        None => return Ok(Drained::Completely),
+    };
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let server = Arc::new(Server { answer, limits, lifecycle, date: Date::new(clock), places });
     let (running, stillness) = Running::first();
@@ -94,8 +105,8 @@ pub async fn serve<A: Answer>(
     drop(listener);
     drop(running);
     match timeout(limits.shutdown_grace, stillness.reached()).await {
-        Ok(()) => Drained::Completely,
-        Err(_) => Drained::CutOff,
+        Ok(()) => Ok(Drained::Completely),
+        Err(_) => Ok(Drained::CutOff),
     }
 }
 

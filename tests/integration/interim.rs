@@ -228,5 +228,5 @@ async fn the_last_response_says_that_it_is() {
     assert!(until(&mut caller, "{}").await.contains("\r\nconnection: close\r\n"));
     assert_eq!(within(caller.read_to_end(&mut Vec::new())).await.unwrap(), 0);
     drop(caller);
-    assert_eq!(within(proxy.serving).await.unwrap(), aoai_auth_proxy::server::Drained::Completely);
+    assert_eq!(within(proxy.serving).await.unwrap().unwrap(), aoai_auth_proxy::server::Drained::Completely);
 }

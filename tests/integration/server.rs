@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aoai_auth_proxy::clock::{ManualClock, SharedClock};
-use aoai_auth_proxy::config::Limits;
+use aoai_auth_proxy::config::{Limits, Listen};
 use aoai_auth_proxy::error::ProxyError;
 use aoai_auth_proxy::lifecycle::Lifecycle;
-use aoai_auth_proxy::server::{Answer, Content, Drained, serve};
+use aoai_auth_proxy::server::{Answer, Content, Drained, Listeners, serve};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::support::{config, within};
@@ -64,14 +64,15 @@ impl Answer for Odd {
 }
 
 /// A server, its address, and what ends it.
-async fn odd(header_timeout: Duration) -> (JoinHandle<Drained>, SocketAddr, Lifecycle) {
+async fn odd(header_timeout: Duration) -> (JoinHandle<std::io::Result<Drained>>, SocketAddr, Lifecycle) {
     let settings = ["upstream.endpoint=http://127.0.0.1:9".to_owned()];
     let limits = Limits { header_timeout, ..config(&settings).limits };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let here = Listen { tcp: Some("127.0.0.1:0".parse().unwrap()), unix: None };
+    let listeners = Listeners::bind(&here).unwrap();
+    let address = listeners.address().unwrap();
     let clock: SharedClock = Arc::new(ManualClock::stopped());
     let lifecycle = Lifecycle::new();
-    let serving = tokio::spawn(serve(listener, Odd, limits, lifecycle.clone(), clock));
+    let serving = tokio::spawn(serve(listeners, Odd, limits, lifecycle.clone(), clock));
     (serving, address, lifecycle)
 }
 
@@ -155,7 +156,7 @@ async fn the_end_does_not_wait_for_connections_that_wait() {
     let mut modern = caller(address).await;
     ask(&mut modern).await;
     lifecycle.end();
-    assert_eq!(within(serving).await.unwrap(), Drained::Completely);
+    assert_eq!(within(serving).await.unwrap().unwrap(), Drained::Completely);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn a_stream_that_runs_is_finished() {
     assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
     // The caller's kept connections must not hold the end up.
     drop(world.client);
-    assert_eq!(within(&mut world.proxy.serving).await.unwrap(), Drained::Completely);
+    assert_eq!(within(&mut world.proxy.serving).await.unwrap().unwrap(), Drained::Completely);
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn after_the_grace_period_what_runs_is_cut_off() {
     let mut response = world.chat_stream().await;
     within(response.chunk()).await.unwrap().expect("the first event");
     world.proxy.lifecycle.end();
-    assert_eq!(within(&mut world.proxy.serving).await.unwrap(), Drained::CutOff);
+    assert_eq!(within(&mut world.proxy.serving).await.unwrap().unwrap(), Drained::CutOff);
 }
 
 /// Streams that the resource holds back, each on a connection of its own.

@@ -11,9 +11,8 @@ use aoai_auth_proxy::config::{Config, Overrides};
 use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Options, Recorded, Route};
 use aoai_auth_proxy::identity::credential::Credentials;
 use aoai_auth_proxy::lifecycle::Lifecycle;
-use aoai_auth_proxy::server::{Drained, serve};
+use aoai_auth_proxy::server::{Drained, Listeners, serve};
 use aoai_auth_proxy::tls;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// Longer than anything here takes, shorter than anyone waits for a test that hangs.
@@ -31,7 +30,7 @@ pub(crate) struct World {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) serving: JoinHandle<Drained>,
+    pub(crate) serving: JoinHandle<std::io::Result<Drained>>,
 }
 
 impl World {
@@ -152,10 +151,10 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
     let lifecycle = Lifecycle::new();
     let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone()).expect("an app");
-    let listener = TcpListener::bind(config.listen).await.expect("a socket");
-    let address = listener.local_addr().expect("its address");
+    let listeners = Listeners::bind(&config.listen).expect("a socket");
+    let address = listeners.address().expect("its address");
     app.start();
-    let serving = tokio::spawn(serve(listener, app, config.limits, lifecycle.clone(), clock.clone()));
+    let serving = tokio::spawn(serve(listeners, app, config.limits, lifecycle.clone(), clock.clone()));
     Proxy { address, lifecycle, serving }
 }
 

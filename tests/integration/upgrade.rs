@@ -108,7 +108,7 @@ async fn the_end_waits_for_connections_that_have_switched() {
         assert!(!proxy.serving.is_finished());
     }
     drop(caller);
-    assert_eq!(within(&mut proxy.serving).await.unwrap(), Drained::Completely);
+    assert_eq!(within(&mut proxy.serving).await.unwrap().unwrap(), Drained::Completely);
 }
 
 #[tokio::test]
