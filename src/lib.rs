@@ -35,6 +35,7 @@
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`telemetry`] | log lines, and the refusals that can be explained |
+//! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
 //! | [`tls`], [`error`], [`clock`], [`lifecycle`] | whom we trust; how failures are answered; what time it is; whether the end has begun |
 //! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |
@@ -66,6 +67,7 @@ pub mod explain;
 pub mod forward;
 pub mod guard;
 pub mod identity;
+pub mod inspect;
 pub mod lifecycle;
 pub mod management;
 pub mod server;
