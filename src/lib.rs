@@ -2,16 +2,19 @@
 //!
 //! # One request's walk
 //!
-//! A caller connects; [`server`] accepts the connection, within its limits and deadlines, and reads requests off it: over
-//! HTTP/1.1 with a strict reader of our own, over HTTP/2 with the library's. Each goes to [`app::App`], whose `walk` is all
+//! A caller connects, over TCP or a Unix socket; [`server`] accepts the connection, within its limits and deadlines, asks the
+//! kernel whose process it is if that matters, and reads requests off it: over HTTP/1.1 with a strict reader of our own, over
+//! HTTP/2 with the library's. Each goes to [`app::App`], whose `walk` is all
 //! that happens to it, outermost step first:
 //!
-//! 1. it gets an id, and an [`Exchange`](telemetry::exchange::Exchange) that accounts for it until its response has ended;
+//! 1. it gets an id, [`apps`] says whose it is, and an [`Exchange`](telemetry::exchange::Exchange) accounts for it until its
+//!    response has ended;
 //! 2. [`guard`] decides whether this caller may be answered at all, and [`forward::target::check`] whether the path means
 //!    one thing only;
 //! 3. [`forward::target::map`] turns the path into the resource's, or finds that it is a route of our own: then axum's
-//!    router answers, from [`management`] or [`status`];
-//! 4. [`forward::Forwarder`] takes a token from the store ([`identity::tokens`]), cleans the fields
+//!    router answers, from [`management`] or [`status`]. Where the identity is lent, the app needs its key, a place and
+//!    something left of its limits;
+//! 4. the models that an app may ask for are looked for in head and content; [`forward::Forwarder`] takes a token from the store ([`identity::tokens`]), cleans the fields
 //!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]); if the resource calls
 //!    the token stale, once more with another one;
 //! 5. the response's head goes back at once and its content as it arrives ([`forward::body`]); when it ends, the connection
@@ -27,16 +30,18 @@
 //! | --- | --- |
 //! | [`cli`] | the command line: one file a subcommand |
 //! | [`app`] | the router, and the order of everything that happens to a request |
-//! | [`guard`] | who may call |
+//! | [`guard`] | who may call at all: names and origins |
 //! | [`management`] | the management plane's list of models, all pages joined |
 //! | [`forward`] | a request's way to the resource and back |
 //! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
 //! | [`status`] | `/healthz`, `/readyz`, `/status` and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
-//! | [`telemetry`] | log lines, and the refusals that can be explained |
+//! | [`telemetry`] | log lines, what responses cost, the refusals that can be explained and the callers that were denied |
+//! | [`apps`] | who shares the identity: keys, models, limits, a fair share of the room |
 //! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
+//! | [`confine`] | what the process may do once it has started |
 //! | [`tls`], [`error`], [`clock`], [`lifecycle`] | whom we trust; how failures are answered; what time it is; whether the end has begun |
 //! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |
 //!
@@ -53,7 +58,10 @@
 //! - What is ambiguous is not passed on: `server/http1/` takes one reading of a head and of content's framing, or none, and
 //!   what goes to the resource is written anew from what was read.
 //! - No content is collected on its way through [`forward`], with two exceptions: the first MiB of a request is held by
-//!   reference, to be sent again, and small refusals in JSON are looked at before they go back.
+//!   reference, to be sent again, and small refusals in JSON are looked at before they go back. [`inspect`] keeps the few
+//!   values that it looks for.
+//! - Nothing is read from a connection before it is known whose it is, where that matters (`server/mod.rs`).
+//! - Keys are kept as digests and compared in constant time (`config/apps.rs`).
 //! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
 //!   back, and links between pages are followed on the same host only.
 
@@ -61,6 +69,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod emulator;
 pub mod error;
 pub mod explain;

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use super::serve::{open_many_files, proxy};
 use super::{Failure, block_on, say};
 use crate::config::{Config, Overrides};
+use crate::confine;
 use crate::emulator::{self, Emulator};
 use crate::server::Listeners;
 use crate::telemetry::logs;
+use crate::tls;
 
 /// Options that would say where Azure is or who we are: the demo decides both.
 const DECIDED: [&str; 4] = ["--endpoint", "--credential", "--client-id", "--tenant-id"];
@@ -28,9 +30,12 @@ async fn demo(mut overrides: Overrides) -> Result<(), Failure> {
     overrides.assignments.extend(settings(&emulator));
     let config = Config::isolated(&overrides)?;
     logs::start(&config.telemetry)?;
+    confine::hide_memory();
+    tracing::debug!("not confined: the emulator is in the same process");
     open_many_files();
-    let listeners = Listeners::bind(&config.listen)?;
-    proxy(&config, listeners, |address| say(&what_to_try(address))).await
+    let tls = tls::client(&config.upstream.authorities)?;
+    let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
+    proxy(&config, tls, listeners, |address| say(&what_to_try(address))).await
 }
 
 /// The emulator's addresses, as an operator would configure Azure's.

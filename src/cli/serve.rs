@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::ClientConfig;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, block_on, say};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
+use crate::confine;
 use crate::identity::credential::{self, Credentials};
 use crate::lifecycle::Lifecycle;
 use crate::server::{Drained, Listeners, serve};
@@ -19,26 +21,35 @@ use crate::tls;
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
     logs::start(&config.telemetry)?;
+    confine::hide_memory();
     open_many_files();
-    let listeners = Listeners::bind(&config.listen)?;
-    block_on(proxy(&config, listeners, |_| ()))
+    let tls = tls::client(&config.upstream.authorities)?;
+    let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
+    // Whatever is opened once is open, and no other thread runs that would escape.
+    confine::confine(&config, environment, &[]);
+    block_on(proxy(&config, tls, listeners, |_| ()))
 }
 
 /// Serves until a signal says to stop. `announce` is called with the address once a caller can be answered.
 pub(super) async fn proxy(
     config: &Config,
+    tls: ClientConfig,
     listeners: Listeners,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
-    let tls = tls::client(&config.upstream.authorities)?;
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
     let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone())?;
 
     let signals = Signals::install().map_err(Failure::Runtime)?;
     if let Some(address) = listeners.address() {
         say(&format!("listening on http://{address}"));
+    }
+    if let Some(path) = listeners.path() {
+        say(&format!("listening on unix:{}", path.display()));
+    }
+    if let Some(address) = listeners.address() {
         announce(address);
     }
     tracing::info!(

@@ -1,6 +1,6 @@
 //! Who may call: names, origins, users.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -157,7 +157,7 @@ pub(super) fn access(
     access: settings::Access,
 ) -> Result<(Listen, Access), ConfigError> {
     let settings::Listen { address: tcp, unix_socket: unix, allow_remote } = listen;
-    let remote = tcp.filter(|address| !is_loopback(address.ip()));
+    let remote = tcp.filter(|address| !address.ip().is_loopback());
     if tcp.is_none() && unix.is_none() {
         return Err(layers.bad_value(
             "listen.address",
@@ -191,10 +191,6 @@ const REMOTE: &str = "whoever reaches the port speaks with the proxy's identity,
                       is. For a container beside it, run the proxy as its sidecar (shared network namespace); for other programs \
                       of this machine, use listen.unix_socket. If other machines must reach it, set listen.allow_remote = true \
                       and access.require_key = true, give each app a key, and let a network policy admit who may connect";
-
-fn is_loopback(address: IpAddr) -> bool {
-    address.is_loopback()
-}
 
 #[cfg(test)]
 mod tests {

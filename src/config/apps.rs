@@ -97,13 +97,18 @@ pub(super) fn apps(
     let mut apps: Vec<App> = Vec::new();
     for (name, settings) in settings {
         let app = app(layers, &name, settings)?;
-        let same = |other: &&App| match (&other.key, &app.key) {
-            (Some(key), Some(other)) => key.matches(other).into(),
-            _ => false,
-        };
-        if let Some(other) = apps.iter().find(same) {
-            let problem = format!("is the key of apps.{} too; each app needs its own", other.name.as_str());
-            return Err(layers.bad_value(&format!("apps.{name}.key"), problem));
+        let alike = |other: &&App| other.name.as_str().eq_ignore_ascii_case(&name);
+        if let Some(other) = apps.iter().find(alike) {
+            let other = other.name.as_str();
+            let problem = format!("there is apps.{other} too: an environment variable could not tell them apart");
+            return Err(layers.bad_value(&format!("apps.{name}"), problem));
+        }
+        if let Some(other) = apps.iter().find(|other| are_confused(other, &app)) {
+            let other = other.name.as_str();
+            let problem = format!(
+                "a caller could be apps.{other} as well: each app needs a key of its own, which is no other app's name"
+            );
+            return Err(layers.bad_value(&format!("apps.{name}"), problem));
         }
         if require_key && app.key.is_none() {
             let problem = "has no key, and access.require_key lets nobody call without; set apps.NAME.key or key_file";
@@ -116,6 +121,12 @@ pub(super) fn apps(
         return Err(layers.bad_value("access.require_key", problem.to_owned()));
     }
     Ok(apps)
+}
+
+/// Whether a caller could be taken for either.
+fn are_confused(one: &App, other: &App) -> bool {
+    let known_by = |app: &App| app.key.unwrap_or_else(|| KeyDigest::of(app.name.as_str().as_bytes()));
+    known_by(one).matches(&known_by(other)).into()
 }
 
 fn app(layers: &Layers, name: &str, settings: settings::App) -> Result<App, ConfigError> {

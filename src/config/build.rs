@@ -63,6 +63,8 @@ fn read(layers: &Layers) -> Result<Settings, ConfigError> {
         match problem.strip_prefix("unknown field ") {
             Some(rest) => {
                 let expected = rest.split_once(", ").map_or("", |(_, expected)| expected);
+                // Of an app's keys, the library adds whose they are.
+                let expected = expected.split_once(" for key `").map_or(expected, |(expected, _)| expected);
                 layers.unknown_key(&key, expected.to_owned())
             }
             None => layers.bad_value(&key, problem),
@@ -77,6 +79,7 @@ fn plain(problem: &str, key: &str) -> String {
     };
     let words = problem.rsplit_once(" for key `").and_then(named).unwrap_or_else(|| problem.to_owned());
     match words.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((_, wanted)) if wanted.starts_with("struct ") => "is a section; set the keys in it".to_owned(),
         Some((_, wanted)) => format!("expected {wanted}"),
         None => words,
     }

@@ -94,6 +94,8 @@ impl TryFrom<String> for LogLevel {
             Ok(level) => Targets::new()
                 .with_default(LevelFilter::WARN.min(level))
                 .with_target("aoai_auth_proxy", level)
+                // It tells of everything that callers do wrong.
+                .with_target("h2", LevelFilter::ERROR.min(level))
                 // It tells of every certificate that it refuses; so do we, with the host and what to do.
                 .with_target("rustls_platform_verifier", LevelFilter::OFF),
             // The library takes a lone name for a module at its loudest; here it is a misspelt level.

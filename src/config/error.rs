@@ -89,6 +89,9 @@ const SECRET_KEYS: [&str; 2] = ["credential.client_secret", "credential.client_c
 /// Sections whose keys mostly hold secrets.
 const SECRET_SECTIONS: [&str; 2] = ["credential", "apps"];
 
+/// What may be seen of an app.
+const OPEN_OF_APPS: [&str; 4] = [".key_file", ".models", ".requests_per_minute", ".tokens_per_minute"];
+
 /// Parts of names that people give to secrets.
 const SECRET_NAMES: [&str; 6] = ["secr", "key", "pass", "pwd", "token", "auth"];
 
@@ -96,8 +99,8 @@ impl Shown {
     /// The value of a key that there is.
     pub(super) fn known(key: &str, value: &ValueKind) -> Self {
         // A section that was given a value: whatever it was meant for, it may be the secret.
-        let is_apps_key = key.starts_with("apps.") && key.ends_with(".key");
-        let secret = is_apps_key || SECRET_KEYS.contains(&key) || SECRET_SECTIONS.contains(&key);
+        let of_an_app = key.starts_with("apps.") && !OPEN_OF_APPS.iter().any(|open| key.ends_with(open));
+        let secret = of_an_app || SECRET_KEYS.contains(&key) || SECRET_SECTIONS.contains(&key);
         if secret { Self::hidden() } else { Self::open(value) }
     }
 
@@ -173,7 +176,7 @@ mod tests {
             assert_eq!(Shown::unknown(key, &value).to_string(), "(secret)", "{key}");
         }
         assert_eq!(Shown::unknown("upstream.endpont", &value).to_string(), "\"hunter2\"");
-        for key in ["credential.client_secret", "credential", "apps", "apps.a.key", "apps.a.b.key"] {
+        for key in ["credential.client_secret", "credential", "apps", "apps.a.key", "apps.a.b.key", "apps.a"] {
             assert_eq!(Shown::known(key, &value).to_string(), "(secret)", "{key}");
         }
         assert_eq!(Shown::known("credential.authority_host", &value).to_string(), "\"hunter2\"");

@@ -155,6 +155,22 @@ pub enum CredentialSource {
     },
 }
 
+impl CredentialSource {
+    /// The program that it runs; for a chain, none of its own.
+    #[must_use]
+    pub fn tool(&self) -> Option<&'static str> {
+        match self {
+            Self::AzureCli { .. } => Some("az"),
+            Self::AzureDeveloperCli { .. } => Some("azd"),
+            Self::Auto(_)
+            | Self::ManagedIdentity(_)
+            | Self::WorkloadIdentity { .. }
+            | Self::ClientSecret { .. }
+            | Self::ClientCertificate { .. } => None,
+        }
+    }
+}
+
 /// Which managed identity is meant, and which service speaks for it.
 #[derive(Debug, Clone)]
 pub struct ManagedIdentity {

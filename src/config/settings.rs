@@ -42,8 +42,8 @@ pub(super) struct Listen {
     /// TCP address; port 0 picks a free one, an empty text is none.
     #[serde(deserialize_with = "listen_address")]
     pub(super) address: Option<SocketAddr>,
-    /// A path for a socket that only this user can open.
-    #[serde(default, deserialize_with = "file")]
+    /// A path for a socket that only this user can open; an empty text is none.
+    #[serde(default, deserialize_with = "file_or_none")]
     pub(super) unix_socket: Option<PathBuf>,
     /// Whether the address may be one that other machines reach.
     #[serde(deserialize_with = "flag")]
@@ -232,6 +232,10 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretStr
 
 fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     not_empty(deserializer).map(PathBuf::from).map(Some)
+}
+
+fn file_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(Some(PathBuf::from(text(deserializer)?)).filter(|path| !path.as_os_str().is_empty()))
 }
 
 /// Read as text: as a flag, the library would take numbers and more words than these.

@@ -280,19 +280,22 @@ impl AzureCredential {
             if let Some(ours) = cause.downcast_ref::<Cause>() {
                 return ours.clone();
             }
+            if let (Some(tool), Some(error)) = (self.source.tool(), cause.downcast_ref::<io::Error>())
+                && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+            {
+                // There is not even a shell to look for it, or `confine` lets none be run: then it was not there at the start.
+                return Cause::Missing(tool);
+            }
         }
         let text = error.to_string();
         let text = text.split("\nTo troubleshoot").next().unwrap_or_default();
         let words = line(text.split_once(" authentication failed. ").map_or(text, |(_, words)| words));
-        match self.source {
-            CredentialSource::AzureCli { .. } if words.ends_with("not found on PATH") => Cause::Missing("az"),
-            CredentialSource::AzureDeveloperCli { .. } if words.ends_with("not found on PATH") => Cause::Missing("azd"),
+        match self.source.tool() {
+            Some(tool) if words.ends_with("not found on PATH") => Cause::Missing(tool),
             // The library quotes what it cannot read, and that may be a token.
-            CredentialSource::AzureCli { .. } | CredentialSource::AzureDeveloperCli { .. } if quotes(&words) => {
-                Cause::Tool("what it printed is no token".to_owned())
-            }
-            CredentialSource::AzureCli { .. } | CredentialSource::AzureDeveloperCli { .. } => Cause::Tool(words),
-            _ => Cause::Misfit(words),
+            Some(_) if quotes(&words) => Cause::Tool("what it printed is no token".to_owned()),
+            Some(_) => Cause::Tool(words),
+            None => Cause::Misfit(words),
         }
     }
 }

@@ -42,6 +42,12 @@ pub enum ContentError {
 }
 
 impl Content {
+    /// None at all.
+    #[cfg(test)]
+    pub(crate) fn nothing() -> Self {
+        Self(Kind::Nothing)
+    }
+
     pub(super) fn of_http1(content: Option<http1::Content>) -> Self {
         Self(content.map_or(Kind::Nothing, Kind::Http1))
     }

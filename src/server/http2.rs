@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::content::Content;
 use super::http1::MOST_FIELDS;
 use super::socket::Rewound;
-use super::{Answer, Server};
+use super::{Answer, Remote, Server};
 use crate::error::{Causes, ProxyError};
 use crate::lifecycle::Held;
 
@@ -34,11 +34,14 @@ const WINDOW: u32 = 256 << 10;
 const LONGEST_HEAD: u32 = 64 * 1024;
 
 /// Serves a connection until its end; `held` is what it holds meanwhile.
-pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, held: Held) {
+pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, remote: Option<Remote>, held: Held) {
     let _held = held;
     let begun = AtomicBool::new(false);
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         begun.store(true, Ordering::Relaxed);
+        if let Some(remote) = remote {
+            request.extensions_mut().insert(remote);
+        }
         let answer = server.answer.clone();
         async move {
             Ok::<_, Infallible>(match check(request.headers()) {

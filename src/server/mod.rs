@@ -7,11 +7,15 @@ mod http1;
 mod http2;
 pub mod list;
 mod listen;
+mod peer;
+mod refusing;
 mod socket;
 mod switch;
+mod unix;
 
 use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,9 +23,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::clock::SharedClock;
 use crate::config::Limits;
@@ -29,11 +32,14 @@ use crate::error::ProxyError;
 use crate::lifecycle::{Held, Lifecycle, Running};
 
 use date::Date;
-use socket::{Reader, Writer};
+use listen::Accepting;
+use peer::{Denied, Peers};
+use socket::{Reader, Stream};
 
 pub use content::{Content, ContentError};
 pub use http1::Interim;
 pub use listen::{ListenError, Listeners};
+pub use peer::LookupError;
 pub use socket::Rewound;
 pub use switch::Switch;
 
@@ -54,7 +60,16 @@ pub trait Answer: Clone + Send + Sync + 'static {
 
     /// The response to what is no request, because of `error`.
     fn refuse(&self, error: ProxyError) -> Response<Self::Body>;
+
+    /// Hears of a connection that is refused, of the user `uid` if that is known.
+    fn denied(&self, uid: Option<u32>) {
+        let _ = uid;
+    }
 }
+
+/// Among the extensions of a request that comes from another machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +85,15 @@ struct Server<A> {
     answer: A,
     limits: Limits,
     lifecycle: Lifecycle,
-    date: Date,
+    date: Arc<Date>,
+}
+
+/// What a connection has to pass.
+struct Entrance {
     places: Arc<Semaphore>,
+    peers: Peers,
+    /// Places of those who may not pass.
+    refusals: Arc<Semaphore>,
 }
 
 /// Serves `answer` on `listeners` until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
@@ -86,23 +108,20 @@ pub async fn serve<A: Answer>(
     lifecycle: Lifecycle,
     clock: SharedClock,
 ) -> io::Result<Drained> {
-    let listener = match listeners.tcp {
-        Some(listener) => TcpListener::from_std(listener)?,
-        None => return Ok(Drained::Completely),
-    };
+    let (listeners, peers) = listeners.accepting()?;
     let places = Arc::new(Semaphore::new(limits.max_connections));
-    let server = Arc::new(Server { answer, limits, lifecycle, date: Date::new(clock), places });
+    let entrance = Arc::new(Entrance { places, peers, refusals: Arc::new(Semaphore::new(refusing::PLACES)) });
+    let server = Arc::new(Server { answer, limits, lifecycle, date: Arc::new(Date::new(clock)) });
     let (running, stillness) = Running::first();
     loop {
-        let (socket, place) = tokio::select! {
-            accepted = server.accept(&listener) => accepted,
+        let (stream, place) = tokio::select! {
+            accepted = entrance.accept(&listeners) => accepted,
             () = server.lifecycle.ending() => break,
         };
-        let held = Held::new(place, running.clone());
-        tokio::spawn(converse(server.clone(), socket, held));
+        tokio::spawn(admit(server.clone(), entrance.clone(), stream, place, running.clone()));
     }
     // Callers that connect from now on are refused instead of left waiting.
-    drop(listener);
+    drop(listeners);
     drop(running);
     match timeout(limits.shutdown_grace, stillness.reached()).await {
         Ok(()) => Ok(Drained::Completely),
@@ -110,10 +129,44 @@ pub async fn serve<A: Answer>(
     }
 }
 
+/// One connection, if whoever made it may.
+async fn admit<A: Answer>(
+    server: Arc<Server<A>>,
+    entrance: Arc<Entrance>,
+    stream: Stream,
+    place: OwnedSemaphorePermit,
+    running: Running,
+) {
+    // Before anything is read: whoever may not connect is not heard.
+    if let Err(Denied { uid }) = entrance.peers.admit(&stream) {
+        drop(place);
+        // Boxed: its memory should not be kept for those who may.
+        return Box::pin(refusing::turn_away(server, entrance, stream, uid, running)).await;
+    }
+    drop(entrance);
+    converse(server, stream, Held::new(place, running)).await;
+}
+
 /// One connection, in whichever version the caller speaks.
-async fn converse<A: Answer>(server: Arc<Server<A>>, (mut reader, writer): (Reader, Writer), held: Held) {
+async fn converse<A: Answer>(server: Arc<Server<A>>, stream: Stream, held: Held) {
+    let remote = stream.remote();
+    let (mut reader, writer) = match stream.split() {
+        Ok(halves) => halves,
+        // What cannot be set on a socket is set on none that is still open.
+        Err(error) => return tracing::debug!(%error, "a connection was gone before it was served"),
+    };
     let mut deadline = Box::pin(sleep(server.limits.header_timeout));
-    let mut ending = Box::pin(server.lifecycle.ending());
+    let Some(ahead) = beginning(&server, &mut reader, &mut deadline).await else { return };
+    if ahead.starts_with(PREFACE) {
+        http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held).await;
+    } else {
+        http1::Connection::new(&server, (reader, writer), remote, ahead, held, deadline).serve().await;
+    }
+}
+
+/// What a caller begins with, until it is known which version it speaks; nothing if it says nothing.
+async fn beginning<A>(server: &Server<A>, reader: &mut Reader, deadline: &mut Pin<Box<Sleep>>) -> Option<BytesMut> {
+    let mut ending = pin!(server.lifecycle.ending());
     let mut ahead = BytesMut::new();
     let spoke = poll_fn(|cx| {
         // Until it is known which version is spoken: nothing else begins like HTTP/2.
@@ -129,32 +182,20 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, (mut reader, writer): (Read
         }
         Poll::Ready(true)
     });
-    if !spoke.await {
-        return;
-    }
-    drop(ending);
-    if ahead.starts_with(PREFACE) {
-        http2::serve(&server, Rewound::new(ahead, reader, writer), held).await;
-    } else {
-        http1::Connection::new(&server, (reader, writer), ahead, held, deadline).serve().await;
-    }
+    spoke.await.then_some(ahead)
 }
 
-impl<A> Server<A> {
+impl Entrance {
     /// The next connection, once there is a place for it: until then callers wait in the listen queue.
-    async fn accept(&self, listener: &TcpListener) -> ((Reader, Writer), OwnedSemaphorePermit) {
+    async fn accept(&self, listeners: &Accepting) -> (Stream, OwnedSemaphorePermit) {
         let Ok(place) = self.places.clone().acquire_owned().await else {
             // Nobody closes the semaphore.
             return pending().await;
         };
         let mut failing = false;
         loop {
-            match listener.accept().await {
-                // What cannot be set on a socket is set on none that is still open.
-                Ok((stream, _)) => match socket::split(stream) {
-                    Ok(socket) => return (socket, place),
-                    Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
-                },
+            match listeners.accept().await {
+                Ok(stream) => return (stream, place),
                 Err(error) if is_the_callers(&error) => {}
                 Err(error) => {
                     if !failing {
@@ -166,7 +207,9 @@ impl<A> Server<A> {
             }
         }
     }
+}
 
+impl<A> Server<A> {
     /// For responses that have none.
     fn date(&self) -> HeaderValue {
         self.date.now()
@@ -183,4 +226,82 @@ fn is_the_callers(error: &std::io::Error) -> bool {
             | ErrorKind::ConnectionRefused
             | ErrorKind::NotConnected
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::net::SocketAddr;
+
+    use axum::body::Body as AnyBody;
+    use axum::response::IntoResponse;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::client::conn::{http1, http2};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::{Config, Overrides};
+
+    /// Says whether a request comes from another machine.
+    #[derive(Clone)]
+    struct Where;
+
+    impl Answer for Where {
+        type Body = AnyBody;
+
+        async fn answer(&self, request: Request<Content>) -> Response<AnyBody> {
+            Response::new(AnyBody::from(if request.extensions().get::<Remote>().is_some() { "there" } else { "here" }))
+        }
+
+        fn refuse(&self, error: ProxyError) -> Response<AnyBody> {
+            error.into_response()
+        }
+    }
+
+    /// What a caller is answered whose address is said to be `peer`.
+    async fn from(peer: SocketAddr, is_http2: bool) -> Bytes {
+        let assignments = vec!["upstream.endpoint=http://127.0.0.1:9".to_owned()];
+        let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let caller = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a caller");
+        let date = Arc::new(Date::new(Arc::new(ManualClock::stopped())));
+        let server = Arc::new(Server { answer: Where, limits: config.limits, lifecycle: Lifecycle::new(), date });
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let held = Held::new(place, Running::first().0);
+        tokio::spawn(converse(server, Stream::Tcp { stream, peer }, held));
+        let request = Request::get("http://localhost/").header("host", "localhost");
+        let request = request.body(Empty::<Bytes>::new().map_err(|never: Infallible| never)).expect("a request");
+        let io = TokioIo::new(caller);
+        let response = if is_http2 {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.expect("a handshake");
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        } else {
+            let (mut sender, connection) = http1::handshake(io).await.expect("a handshake");
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        };
+        response.expect("an answer").into_body().collect().await.expect("content").to_bytes()
+    }
+
+    #[tokio::test]
+    async fn requests_from_other_machines_are_marked() {
+        for is_http2 in [false, true] {
+            for (peer, answer) in [
+                ("127.0.0.1:1", "here"),
+                ("127.9.9.9:1", "here"),
+                ("[::1]:1", "here"),
+                ("[::ffff:127.0.0.1]:1", "here"),
+                ("192.0.2.1:1", "there"),
+                ("[2001:db8::1]:1", "there"),
+                ("[::ffff:192.0.2.1]:1", "there"),
+                ("0.0.0.0:1", "there"),
+            ] {
+                assert_eq!(from(peer.parse().expect("an address"), is_http2).await, answer, "{peer} {is_http2}");
+            }
+        }
+    }
 }

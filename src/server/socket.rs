@@ -2,30 +2,73 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+use super::Remote;
 
 /// A buffer with less room than this gets more before it is read into.
 const LEAST_ROOM: usize = 1024;
 
+/// A caller's connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp { stream: TcpStream, peer: SocketAddr },
+    Unix(UnixStream),
+}
+
 /// What comes from a caller.
 #[derive(Debug)]
-pub(super) struct Reader(OwnedReadHalf);
+pub(super) enum Reader {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
 
 /// What goes to a caller. Dropped, it says that nothing more will be written.
 #[derive(Debug)]
-pub(super) struct Writer(OwnedWriteHalf);
+pub(super) enum Writer {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
 
-/// Both halves. Small events of a stream will leave at once.
-pub(super) fn split(stream: TcpStream) -> io::Result<(Reader, Writer)> {
-    stream.set_nodelay(true)?;
-    let (reader, writer) = stream.into_split();
-    Ok((Reader(reader), Writer(writer)))
+/// Does the same with whichever half it is.
+macro_rules! either {
+    ($kind:ident, $half:expr, $name:ident => $what:expr) => {
+        match $half {
+            $kind::Tcp($name) => $what,
+            $kind::Unix($name) => $what,
+        }
+    };
+}
+
+impl Stream {
+    /// That it comes from another machine, if it does.
+    pub(super) fn remote(&self) -> Option<Remote> {
+        match self {
+            Self::Tcp { peer, .. } if !peer.ip().to_canonical().is_loopback() => Some(Remote),
+            Self::Tcp { .. } | Self::Unix(_) => None,
+        }
+    }
+
+    /// Both halves. Small events of a stream will leave at once.
+    pub(super) fn split(self) -> io::Result<(Reader, Writer)> {
+        match self {
+            Self::Tcp { stream, .. } => {
+                stream.set_nodelay(true)?;
+                let (reader, writer) = stream.into_split();
+                Ok((Reader::Tcp(reader), Writer::Tcp(writer)))
+            }
+            Self::Unix(stream) => {
+                let (reader, writer) = stream.into_split();
+                Ok((Reader::Unix(reader), Writer::Unix(writer)))
+            }
+        }
+    }
 }
 
 impl Reader {
@@ -37,17 +80,18 @@ impl Reader {
         buffer: &mut BytesMut,
         room: usize,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.0.as_ref().poll_read_ready(cx))?;
+        ready!(either!(Self, self, half => half.as_ref().poll_read_ready(cx)))?;
         if buffer.capacity() - buffer.len() < LEAST_ROOM {
             // More often, and content in small pieces would take a buffer for each.
             buffer.reserve(room);
         }
-        pin!(self.0.read_buf(buffer)).poll(cx)
+        either!(Self, self, half => pin!(half.read_buf(buffer)).poll(cx))
     }
 
     /// Whether the other side has said that it will write no more, also if there is something left to read before that.
     pub(super) fn has_been_ended(&self) -> bool {
-        let now = pin!(self.0.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+        let mut cx = Context::from_waker(Waker::noop());
+        let now = either!(Self, self, half => pin!(half.ready(Interest::READABLE)).poll(&mut cx));
         matches!(now, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 }
@@ -55,20 +99,26 @@ impl Reader {
 impl Writer {
     /// Writes the beginning of what `pieces` hold.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
+        either!(Self, self, half => Pin::new(half).poll_write_vectored(cx, pieces))
     }
 
     /// Says that nothing more will be written.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        either!(Self, self, half => Pin::new(half).poll_shutdown(cx))
     }
 
-    /// Ends with a reset: for what must not look as if it had ended.
+    /// Ends with a reset, for what must not look as if it had ended. A Unix socket has none: it ends as it is, without
+    /// saying that all was written.
     pub(super) fn reset(self) {
-        if let Err(error) = self.0.as_ref().set_zero_linger() {
-            tracing::debug!(%error, "a connection could not be reset");
+        match self {
+            Self::Tcp(half) => {
+                if let Err(error) = half.as_ref().set_zero_linger() {
+                    tracing::debug!(%error, "a connection could not be reset");
+                }
+                half.forget();
+            }
+            Self::Unix(half) => half.forget(),
         }
-        self.0.forget();
     }
 }
 
@@ -89,7 +139,7 @@ impl Rewound {
 impl AsyncRead for Rewound {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.reader.0).poll_read(cx, buffer);
+            return either!(Reader, &mut self.reader, half => Pin::new(half).poll_read(cx, buffer));
         }
         let length = self.ahead.len().min(buffer.remaining());
         buffer.put_slice(&self.ahead.split_to(length));
@@ -99,7 +149,7 @@ impl AsyncRead for Rewound {
 
 impl AsyncWrite for Rewound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer.0).poll_write(cx, bytes)
+        either!(Writer, &mut self.writer, half => Pin::new(half).poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -107,18 +157,18 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer.0).poll_write_vectored(cx, pieces)
+        either!(Writer, &mut self.writer, half => Pin::new(half).poll_write_vectored(cx, pieces))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.writer.0.is_write_vectored()
+        either!(Writer, &self.writer, half => half.is_write_vectored())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer.0).poll_flush(cx)
+        either!(Writer, &mut self.writer, half => Pin::new(half).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer.0).poll_shutdown(cx)
+        either!(Writer, &mut self.writer, half => Pin::new(half).poll_shutdown(cx))
     }
 }

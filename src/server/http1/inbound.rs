@@ -184,13 +184,15 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::server::socket::{self, Writer};
+    use crate::server::socket::{Stream, Writer};
 
     /// What a caller writes, and where it is read.
     async fn conversation() -> (TcpStream, Inbound, Writer) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let caller = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
-        let (reader, writer) = socket::split(listener.accept().await.expect("a caller").0).expect("a socket");
+        let (stream, peer) = listener.accept().await.expect("a caller");
+        let stream = Stream::Tcp { stream, peer };
+        let (reader, writer) = stream.split().expect("a socket");
         (caller, Inbound::new(reader, BytesMut::new()), writer)
     }
 

@@ -28,7 +28,7 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use super::content::Content as AnyContent;
 use super::socket::{Reader, Rewound, Writer};
-use super::{Answer, Server, Switch};
+use super::{Answer, Remote, Server, Switch};
 use crate::error::{ProxyError, RequestPart};
 use crate::lifecycle::Held;
 
@@ -60,6 +60,7 @@ pub(super) struct Connection<'server, A> {
     server: &'server Server<A>,
     inbound: Inbound,
     writer: Writer,
+    remote: Option<Remote>,
     outgoing: Outgoing,
     held: Held,
     deadline: Pin<Box<Sleep>>,
@@ -87,12 +88,14 @@ impl<'server, A: Answer> Connection<'server, A> {
     pub(super) fn new(
         server: &'server Server<A>,
         (reader, writer): (Reader, Writer),
+        remote: Option<Remote>,
         ahead: BytesMut,
         held: Held,
         deadline: Pin<Box<Sleep>>,
     ) -> Self {
         let inbound = Inbound::new(reader, ahead);
-        Self { server, inbound, writer, outgoing: Outgoing::default(), held, deadline, looks: false, is_first: true }
+        let outgoing = Outgoing::default();
+        Self { server, inbound, writer, remote, outgoing, held, deadline, looks: false, is_first: true }
     }
 
     /// Reads requests and writes responses until there are no more.
@@ -101,11 +104,7 @@ impl<'server, A: Answer> Connection<'server, A> {
             let ended = match self.head().await {
                 Ok(head) => self.exchange(head).await,
                 Err(NoHead::End) => return,
-                Err(NoHead::Refused(error)) => {
-                    let asked = Asked { method: Method::GET, version: Version::HTTP_11 };
-                    let response = self.server.answer.refuse(error);
-                    self.respond(asked, response, false).await
-                }
+                Err(NoHead::Refused(error)) => self.tell(error).await,
             };
             match ended {
                 Ended::Kept => self.is_first = false,
@@ -120,6 +119,20 @@ impl<'server, A: Answer> Connection<'server, A> {
                 }
             }
         }
+    }
+
+    /// Refuses whatever the caller sends, unread.
+    pub(super) async fn refuse(mut self, error: ProxyError) {
+        if matches!(self.tell(error).await, Ended::Closing) {
+            self.linger().await;
+        }
+    }
+
+    /// The response to what is no request, and the last one.
+    async fn tell(&mut self, error: ProxyError) -> Ended {
+        let asked = Asked { method: Method::GET, version: Version::HTTP_11 };
+        let response = self.server.answer.refuse(error);
+        self.respond(asked, response, false).await
     }
 
     /// The next request's head, if one comes in time.
@@ -166,6 +179,9 @@ impl<'server, A: Answer> Connection<'server, A> {
         let mut request = request.map(|()| AnyContent::of_http1(content));
         if asked.version == Version::HTTP_11 {
             request.extensions_mut().insert(self.inbound.interim());
+        }
+        if let Some(remote) = self.remote {
+            request.extensions_mut().insert(remote);
         }
         let mut taker = None;
         if upgrades {
