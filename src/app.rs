@@ -9,13 +9,15 @@ use axum::body::Body as OwnBody;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tower::ServiceExt;
 use uuid::Uuid;
 
+use crate::apps::{App as Caller, Apps, OTHERS};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{ErrorReport, ProxyError};
@@ -23,14 +25,17 @@ use crate::forward::body::ResponseBody;
 use crate::forward::fields::REQUEST_ID;
 use crate::forward::upstream::Upstream;
 use crate::forward::{Forwarder, target};
-use crate::guard;
+use crate::guard::Guard;
 use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
 use crate::management::{self, Models};
-use crate::server::{Answer, Content};
+use crate::server::{Answer, Content, Remote};
 use crate::status::{self, Readiness};
+use crate::telemetry::denials::PeerDenials;
 use crate::telemetry::exchange::{Exchange, Explained, Route};
+use crate::telemetry::meter::Sent;
+use crate::telemetry::misfits::Misfits;
 use crate::telemetry::refusals::Refusals;
 
 /// The longest id of a request that is taken from a caller.
@@ -46,9 +51,10 @@ struct Inner {
     prefix: String,
     own: Router,
     data: Arc<TokenSlot>,
-    /// For requests that leave this machine.
-    in_flight: Arc<Semaphore>,
-    most_in_flight: usize,
+    guard: Guard,
+    apps: Arc<Apps>,
+    denials: Arc<PeerDenials>,
+    misfits: Misfits,
 }
 
 /// The product cannot be put together.
@@ -82,10 +88,15 @@ impl App {
         let upstream = Upstream::new(config, tls.clone(), clock.clone())?;
         let models = Models::new(config, tls.clone(), management.clone())?;
         let refusals = Arc::new(Refusals::new(clock.clone()));
+        let apps = Arc::new(Apps::new(config));
+        let misfits = Misfits::new(clock.clone());
+        let denials = Arc::new(PeerDenials::new(clock.clone()));
         let readiness = Readiness {
+            apps: apps.clone(),
             tokens: data.clone(),
             management,
             refusals: refusals.clone(),
+            denials: denials.clone(),
             lifecycle,
             began: clock.now(),
             clock,
@@ -97,8 +108,10 @@ impl App {
             prefix: config.upstream.endpoint.prefix().to_owned(),
             own: own_routes(models, readiness),
             data,
-            in_flight: Arc::new(Semaphore::new(config.limits.max_in_flight)),
-            most_in_flight: config.limits.max_in_flight,
+            guard: Guard::new(&config.access),
+            apps,
+            denials,
+            misfits,
         })))
     }
 
@@ -111,13 +124,28 @@ impl App {
     async fn walk(&self, request: Request<Content>) -> Response<AppBody> {
         // First, so that every answer carries an id and every request has its line in the log.
         let id = request_id(&request);
-        let mut exchange = Exchange::begin(request.method().clone(), id.clone());
-        let mut response = match admit(&request) {
-            Ok(()) => self.route(request, &id, &mut exchange).await,
-            Err(error) => own_response(error),
+        let app = self.0.apps.identify(request.headers()).clone();
+        let mut exchange = Exchange::begin(request.method().clone(), id.clone(), app.clone());
+        // Before anything is read: whoever may not call learns nothing else.
+        let admitted = self.0.guard.admit(&request);
+        let cors = admitted.as_ref().ok().cloned().flatten();
+        let preflight =
+            cors.as_ref().and_then(|cors| cors.preflight(&request)).map(|response| response.map(AppBody::Own));
+        let is_preflight = preflight.is_some();
+        let mut response = match (admitted, preflight) {
+            (Err(error), _) => own_response(error),
+            // Browsers ask without the key that they will send.
+            (Ok(_), Some(response)) => response,
+            (Ok(_), None) => self.route(request, &id, &mut exchange, &app).await.unwrap_or_else(|error| {
+                app.refused(&error);
+                own_response(error)
+            }),
         };
         // The resource's own id wins.
         response.headers_mut().entry(REQUEST_ID).or_insert(id);
+        if let Some(cors) = cors {
+            cors.allow(is_preflight, response.headers_mut());
+        }
         // Last: from here on the exchange ends with the content.
         exchange.answered(response.status());
         let report = response.extensions_mut().remove::<ErrorReport>();
@@ -132,37 +160,50 @@ impl App {
         response
     }
 
-    async fn route(&self, request: Request<Content>, id: &HeaderValue, exchange: &mut Exchange) -> Response<AppBody> {
-        let target = target::map(&self.0.prefix, request.uri());
-        if target.is_some() {
+    async fn route(
+        &self,
+        request: Request<Content>,
+        id: &HeaderValue,
+        exchange: &mut Exchange,
+        app: &Arc<Caller>,
+    ) -> Result<Response<AppBody>, ProxyError> {
+        // Before routing: whatever routes by a path must not be the first to find out that it means another.
+        target::check(request.uri().path())?;
+        if let Some(target) = target::map(&self.0.prefix, request.uri()) {
             exchange.routed(Route::Resource);
-        } else if request.uri().path().starts_with("/management/") {
+            exchange.occupies(self.0.apps.admit(app, Instant::now())?);
+            return self.forward(request, target, id, exchange, app).await;
+        }
+        if request.uri().path().starts_with("/management/") {
             exchange.routed(Route::Management);
+            exchange.occupies(self.0.apps.admit(app, Instant::now())?);
         }
-        if exchange.route() != Route::Own {
-            // Not for the proxy's own routes: a probe must be answered however much there is to do.
-            match self.0.in_flight.clone().try_acquire_owned() {
-                Ok(place) => exchange.occupies(place),
-                Err(_) => return own_response(ProxyError::Overloaded { most: self.0.most_in_flight }),
-            }
+        // Probes alone are for everybody; the pages that tell who we are, are for this machine and for apps.
+        if request.extensions().get::<Remote>().is_some() && !matches!(request.uri().path(), "/healthz" | "/readyz") {
+            self.0.apps.check_key(app)?;
         }
-        if let Some(target) = target {
-            return match self.0.forwarder.forward(request, target, id).await {
-                Ok(response) => response.map(AppBody::Resource),
-                Err(error) => own_response(error),
-            };
-        }
+        // What is our own takes no place: a probe must be answered however much there is to do.
         let Ok(response) = self.0.own.clone().oneshot(request.map(OwnBody::new)).await;
-        response.map(AppBody::Own)
+        Ok(response.map(AppBody::Own))
     }
-}
 
-/// Whether a request may be looked at any further.
-fn admit(request: &Request<Content>) -> Result<(), ProxyError> {
-    // Before anything is read: whoever may not call learns nothing else.
-    guard::admit(request)?;
-    // Before routing: whatever routes by a path must not be the first to find out that it means another.
-    target::check(request.uri().path())
+    async fn forward(
+        &self,
+        mut request: Request<Content>,
+        target: PathAndQuery,
+        id: &HeaderValue,
+        exchange: &mut Exchange,
+        app: &Arc<Caller>,
+    ) -> Result<Response<AppBody>, ProxyError> {
+        if app.counts_tokens() && !request.body().is_end_stream() {
+            let sent = Sent::new(request.headers());
+            request.extensions_mut().insert(sent.clone());
+            exchange.sends(sent);
+        }
+        let response = self.0.forwarder.forward(request, target, id, app).await?;
+        exchange.receives(response.status(), response.headers());
+        Ok(response.map(AppBody::Resource))
+    }
 }
 
 /// The routes that the proxy answers itself.
@@ -208,12 +249,19 @@ impl Answer for App {
 
     fn refuse(&self, error: ProxyError) -> Response<AppBody> {
         let id = new_id();
+        // Whoever may not connect could fill the log: that is told by `denied`, and seldom.
+        let is_told = matches!(error, ProxyError::PeerDenied { .. });
         let mut response = own_response(error);
-        if let Some(ErrorReport { code, message }) = response.extensions_mut().remove() {
-            tracing::warn!(code, error = message, status = response.status().as_u16(), ?id, "what came was no request");
+        let report = response.extensions_mut().remove::<ErrorReport>();
+        if let Some(report) = report.filter(|_| !is_told) {
+            self.0.misfits.record(&report, OTHERS, response.status().as_u16(), id.to_str().unwrap_or(OTHERS));
         }
         response.headers_mut().insert(REQUEST_ID, id);
         response
+    }
+
+    fn denied(&self, uid: Option<u32>) {
+        self.0.denials.record(uid);
     }
 }
 
@@ -249,6 +297,49 @@ impl Body for AppBody {
         match self {
             Self::Resource(body) => body.size_hint(),
             Self::Own(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http::header::HOST;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Overrides;
+    use crate::tls;
+
+    /// A product that is asked for nothing that leaves it.
+    fn app(settings: &[&str]) -> App {
+        let endpoint = "upstream.endpoint=http://127.0.0.1:9";
+        let assignments = [&[endpoint], settings].concat().into_iter().map(str::to_owned).collect();
+        let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
+        let (tls, clock) = (tls::client(&[]).expect("TLS"), Arc::new(ManualClock::stopped()));
+        let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
+        App::new(&config, &tls, &credentials, clock, Lifecycle::new()).expect("an app")
+    }
+
+    async fn status(app: &App, path: &str, is_remote: bool, key: &'static str) -> StatusCode {
+        let mut request = Request::get(path).header(HOST, "localhost").body(Content::nothing()).expect("a request");
+        request.headers_mut().insert("api-key", HeaderValue::from_static(key));
+        if is_remote {
+            request.extensions_mut().insert(Remote);
+        }
+        app.walk(request).await.status()
+    }
+
+    #[tokio::test]
+    async fn another_machine_without_a_key_is_told_nothing() {
+        let app = app(&["access.require_key=true", "apps.a.key=hunter2"]);
+        for path in ["/", "/status", "/nowhere", "/management/models", "/v1/models"] {
+            assert_eq!(status(&app, path, true, "unused").await, StatusCode::UNAUTHORIZED, "{path}");
+        }
+        assert_eq!(status(&app, "/healthz", true, "unused").await, StatusCode::OK);
+        assert_eq!(status(&app, "/readyz", true, "unused").await, StatusCode::SERVICE_UNAVAILABLE);
+        for (is_remote, key) in [(true, "hunter2"), (false, "unused")] {
+            assert_eq!(status(&app, "/status", is_remote, key).await, StatusCode::OK, "{is_remote}");
         }
     }
 }

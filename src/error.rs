@@ -31,14 +31,19 @@ pub enum ProxyError {
         most: u64,
     },
     /// More requests are under way than may be.
-    #[error("{most} requests are under way already (limits.max_in_flight)")]
+    #[error("{most} requests may be under way (limits.max_in_flight){}", OfThese(*share))]
     Overloaded {
         /// How many may be.
         most: usize,
+        /// How many the app has, if the rest is kept for others.
+        share: Option<usize>,
     },
     /// The request names a host that is not this machine.
-    #[error("this proxy answers to localhost, 127.0.0.1 and [::1] only")]
-    HostDenied,
+    #[error("this proxy answers to {allowed} only (access.allowed_hosts)")]
+    HostDenied {
+        /// The names that it answers to.
+        allowed: String,
+    },
     /// A web page makes the request.
     #[error(
         "a web page may not use this proxy: the request has an Origin that is not among access.allowed_origins, or a browser \
@@ -221,7 +226,7 @@ impl ProxyError {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::HostDenied => StatusCode::MISDIRECTED_REQUEST,
+            Self::HostDenied { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::OriginDenied | Self::PeerDenied { .. } | Self::ModelDenied { .. } => StatusCode::FORBIDDEN,
             Self::InvalidKey => StatusCode::UNAUTHORIZED,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -244,7 +249,7 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Overloaded { .. } => "overloaded",
             Self::RequestTimeout { .. } => "request_timeout",
-            Self::HostDenied => "host_denied",
+            Self::HostDenied { .. } => "host_denied",
             Self::OriginDenied => "origin_denied",
             Self::PeerDenied { .. } => "peer_denied",
             Self::InvalidKey => "invalid_key",
@@ -269,7 +274,7 @@ impl ProxyError {
             | Self::HeadTooLarge
             | Self::BodyTooLarge { .. }
             | Self::RequestTimeout { .. } => "http_request_error",
-            Self::HostDenied
+            Self::HostDenied { .. }
             | Self::OriginDenied
             | Self::PeerDenied { .. }
             | Self::InvalidKey
@@ -310,7 +315,7 @@ impl ProxyError {
             | Self::InvalidRequest(_)
             | Self::HeadTooLarge
             | Self::BodyTooLarge { .. }
-            | Self::HostDenied
+            | Self::HostDenied { .. }
             | Self::OriginDenied
             | Self::PeerDenied { .. }
             | Self::InvalidKey
@@ -323,6 +328,18 @@ impl ProxyError {
             | Self::UpstreamProtocol { .. }
             | Self::UpstreamTimeout { .. }
             | Self::RequestTimeout { .. } => None,
+        }
+    }
+}
+
+/// How many of the requests under way are whose.
+struct OfThese(Option<usize>);
+
+impl fmt::Display for OfThese {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(share) => write!(f, "; this app has {share}, and the rest is kept for others that compete"),
+            None => f.write_str(", and so many are"),
         }
     }
 }

@@ -66,6 +66,7 @@
 //!   back, and links between pages are followed on the same host only.
 
 pub mod app;
+pub mod apps;
 pub mod cli;
 pub mod clock;
 pub mod config;

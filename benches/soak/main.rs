@@ -52,7 +52,8 @@ const SETTLED: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 struct Idle {
     memory: u64,
-    files: usize,
+    /// If they can be counted.
+    files: Option<usize>,
 }
 
 #[tokio::main]
@@ -102,7 +103,7 @@ async fn round(http2: bool, duration: Duration) -> Vec<String> {
     let end = idle(&stage, &program).await;
     println!("{}", stage.tally);
     println!(
-        "RSS after warming up {} MiB, at the end {} MiB, at most {} MiB; open files {} and {}",
+        "RSS after warming up {} MiB, at the end {} MiB, at most {} MiB; open files {:?} and {:?}",
         warm.memory / MIB,
         end.memory / MIB,
         process.most_memory() / MIB,
@@ -112,8 +113,12 @@ async fn round(http2: bool, duration: Duration) -> Vec<String> {
     if end.memory > warm.memory + MOST_GROWTH {
         stage.tally.violation(&format!("memory grew from {} to {} bytes", warm.memory, end.memory));
     }
-    if end.files > warm.files + MOST_MORE_FILES {
-        stage.tally.violation(&format!("open files grew from {} to {}", warm.files, end.files));
+    match (warm.files, end.files) {
+        (Some(warm), Some(end)) if end > warm + MOST_MORE_FILES => {
+            stage.tally.violation(&format!("open files grew from {warm} to {end}"));
+        }
+        (Some(_), Some(_)) => {}
+        _ => println!("skipped: whether files are left open; only root may count them"),
     }
 
     leaving::measure(&stage).await;

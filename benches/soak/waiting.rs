@@ -67,7 +67,8 @@ async fn wait(azure: &Emulator, program: &Program, count: u32) -> u64 {
     }
     control.until(|state| state.streams_held == u64::from(count)).await;
     let each = program.process().memory().saturating_sub(before) / u64::from(count);
-    println!("{count} streams that wait: {} KiB each, {} files open", each >> 10, program.process().open_files());
+    let files = program.process().open_files().map_or("unknown".to_owned(), |files| files.to_string());
+    println!("{count} streams that wait: {} KiB each; files open: {files}", each >> 10);
     // Others are answered meanwhile.
     read(&mut first).await.collect().await.expect("a whole stream");
     control.release();

@@ -191,7 +191,7 @@ impl Body for ResponseBody {
         let Some(exchange) = &mut this.exchange else { return Poll::Ready(frame) };
         match &frame {
             Some(Ok(frame)) => {
-                exchange.passed(frame.data_ref().map_or(0, Bytes::len));
+                exchange.passes(frame.data_ref().map_or(&[], AsRef::as_ref));
                 // Nobody asks for more after the last frame.
                 if this.ahead.is_empty() && (frame.is_trailers() || this.incoming.is_end_stream()) {
                     exchange.completed();

@@ -23,6 +23,8 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode};
 
+use crate::apps::App;
+use crate::apps::models::{Head, Screening};
 use crate::config;
 use crate::error::ProxyError;
 use crate::identity::tokens::{Token, TokenSlot};
@@ -63,7 +65,7 @@ impl Forwarder {
         Self { upstream, tokens, explainer: Explainer::new(config, refusals) }
     }
 
-    /// Sends `request` to `target` on the resource; `id` names it there unless the caller did.
+    /// Sends a request of `app` to `target` on the resource; `id` names it there unless the caller did.
     ///
     /// # Errors
     ///
@@ -73,8 +75,9 @@ impl Forwarder {
         request: Request<Content>,
         target: PathAndQuery,
         id: &HeaderValue,
+        app: &Arc<App>,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut ready = self.prepare(request, target, id).await?;
+        let mut ready = self.prepare(request, target, id, app).await?;
         let mut response = self.send(&mut ready).await?;
         let Some(token) = ready.token.clone() else { return Ok(response) };
         let mut refusal = self.explainer.read(&mut response).await;
@@ -114,12 +117,30 @@ impl Forwarder {
         mut request: Request<Content>,
         target: PathAndQuery,
         id: &HeaderValue,
+        app: &Arc<App>,
     ) -> Result<Ready, ProxyError> {
         let switching = Switching::wish(&mut request);
         let interim = request.extensions_mut().remove();
+        let sent = request.extensions_mut().remove();
         let (mut parts, body) = request.into_parts();
-        let upload = self.upstream.upload(body)?;
-        let ephemeral = fields::ephemeral_key(parts.uri.path(), &parts.headers);
+        let mut upload = self.upstream.upload(body)?;
+        if let Some(sent) = sent {
+            upload.count(sent);
+        }
+        // A key of ours may look like one.
+        let ephemeral = fields::ephemeral_key(parts.uri.path(), &parts.headers).filter(|key| !app.has_key(key));
+        if let (Some(models), None) = (app.models(), &ephemeral) {
+            let head = models.check(&parts.uri, &parts.headers, switching.is_some());
+            match head.map_err(|asked| app.may_not_ask_for(asked))? {
+                Head::Names => {}
+                Head::LeavesOpen => self.upstream.screen(&mut upload, Screening::new(app.clone())).await?,
+                Head::NamesNowhere if upload.is_empty() => {}
+                Head::NamesNowhere => {
+                    let asked = "a model that cannot be seen, because where its content names it is not known";
+                    return Err(app.may_not_ask_for(asked.to_owned()));
+                }
+            }
+        }
         let token = if ephemeral.is_none() { Some(self.tokens.token_to_send().await?) } else { None };
         fields::clean_request(&mut parts.headers);
         // After the cleaning: nothing that the caller's `Connection` names can remove these.
@@ -128,8 +149,8 @@ impl Forwarder {
         }
         parts.headers.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
         parts.extensions.clear();
+        upgrade::remove_key_protocol(&mut parts.headers);
         if let Some(switching) = &switching {
-            upgrade::remove_key_protocol(&mut parts.headers);
             upgrade::announce(&mut parts.headers, switching.protocol.clone());
         }
         let mut ready = Ready { parts, target, upload, interim, switching, token: None };

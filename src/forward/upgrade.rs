@@ -17,11 +17,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::body::BodyError;
 use super::listening::Listening;
+use crate::apps::KEY_PROTOCOL;
 use crate::server::{Rewound, Switch, list};
 use crate::telemetry::exchange::Exchange;
-
-/// Browsers cannot set fields on a WebSocket, so OpenAI takes a key as the end of a subprotocol that begins so.
-const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
 /// The caller's side of a connection that may switch protocols.
 #[derive(Debug)]
@@ -66,19 +64,17 @@ pub(super) fn announce(fields: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Removes a key of the caller's from the subprotocols it offers.
 pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
-    let offered: Vec<&str> = fields
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    let is_key = |protocol: &&str| protocol.to_ascii_lowercase().starts_with(KEY_PROTOCOL);
-    if !offered.iter().any(is_key) {
+    // Also in quotes, or behind something else: no protocol has this in its name.
+    let is_key = |protocol: &&[u8]| {
+        let mut parts = protocol.windows(KEY_PROTOCOL.len());
+        parts.any(|part| part.eq_ignore_ascii_case(KEY_PROTOCOL.as_bytes()))
+    };
+    if !list::elements(fields, &SEC_WEBSOCKET_PROTOCOL).any(|protocol| is_key(&protocol)) {
         return;
     }
-    let kept: Vec<&str> = offered.into_iter().filter(|protocol| !is_key(protocol)).collect();
-    let kept = HeaderValue::try_from(kept.join(", ")).ok().filter(|kept| !kept.is_empty());
+    let kept: Vec<&[u8]> =
+        list::elements(fields, &SEC_WEBSOCKET_PROTOCOL).filter(|protocol| !is_key(protocol)).collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b", "[..])).ok().filter(|kept| !kept.is_empty());
     fields.remove(SEC_WEBSOCKET_PROTOCOL);
     if let Some(kept) = kept {
         fields.insert(SEC_WEBSOCKET_PROTOCOL, kept);

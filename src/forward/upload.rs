@@ -1,6 +1,7 @@
 //! A caller's content on its way to the resource: passed on as it comes, and the beginning of it held by reference, so
 //! that it can be sent once more if a kept connection turns out to be dead.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -14,8 +15,10 @@ use tokio::time::{Instant, sleep_until};
 use super::fields;
 use super::permission::{Permission, Waiting};
 use super::silence::Silence;
-use crate::error::{Causes, ProxyError};
+use crate::apps::models::Screening;
+use crate::error::{Causes, ProxyError, RequestPart};
 use crate::server::{Content, ContentError};
+use crate::telemetry::meter::Sent;
 
 /// Whoever waits for a request sees its deadline first, and answers with it.
 const AFTER_DEADLINE: Duration = Duration::from_secs(1);
@@ -24,6 +27,12 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(1);
 const LONGEST_HELD: usize = 1 << 20;
 /// Nor can content in more pieces: each costs memory, however small it is.
 const MOST_PIECES: usize = 16 * 1024;
+
+/// How much content is read before its turn, to learn which model it asks for: requests that are refused because of that
+/// never reach the resource…
+const LONGEST_LOOK: usize = 64 * 1024;
+/// …nor in more pieces.
+const MOST_LOOKED_AT: usize = 1024;
 
 /// The content of one request, over all attempts to send it.
 #[derive(Debug)]
@@ -61,6 +70,7 @@ struct Source {
     complete: bool,
     arrival: Arrival,
     received: u64,
+    sent: Option<Sent>,
     /// The most that may come.
     most: u64,
     /// Which attempt may read: a connection that failed may still hold the body of an earlier one.
@@ -71,6 +81,8 @@ struct Source {
     awaited: bool,
     /// For a caller that stops after it was answered early: nobody waits for its request then.
     silence: Silence,
+    /// Looks at what the content asks for before it goes on.
+    screening: Option<Screening>,
 }
 
 impl Upload {
@@ -95,14 +107,42 @@ impl Upload {
             complete: true,
             arrival: Arrival::Coming,
             received: 0,
+            sent: None,
             most,
             attempt: 0,
             taken: Some(taken),
             moved: Instant::now(),
             awaited: false,
             silence: Silence::new(longest + AFTER_DEADLINE),
+            screening: None,
         };
         Ok(Self { source: Some(Arc::new(Mutex::new(source))), length, taken: Some(was_taken) })
+    }
+
+    /// Has the content looked at by `screening`: its beginning now, and the rest on its way.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the beginning.
+    pub(super) async fn screen(&mut self, screening: Screening, longest: Duration) -> Result<(), ProxyError> {
+        let Some(source) = &self.source else { return Ok(()) };
+        open(source).screening = Some(screening);
+        poll_fn(|cx| {
+            let mut source = open(source);
+            while source.wants_a_look() {
+                match ready!(source.poll_next(cx)) {
+                    Some(Ok(_)) => {}
+                    None => break,
+                    Some(Err(_)) => {
+                        let (part, seconds) = (RequestPart::Content, longest.as_secs());
+                        let silent = ProxyError::RequestTimeout { part, seconds };
+                        return Poll::Ready(Err(source.fault().cloned().unwrap_or(silent)));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
     /// The content from its beginning, for one attempt, if all that was taken so far is still held. Bodies of earlier
@@ -127,6 +167,18 @@ impl Upload {
         Some(RequestBody { reading: Some(reading), length: self.length, waiting: None })
     }
 
+    /// From now on, what comes is counted.
+    pub(super) fn count(&self, sent: Sent) {
+        if let Some(source) = &self.source {
+            open(source).sent = Some(sent);
+        }
+    }
+
+    /// Whether there is no content.
+    pub(super) fn is_empty(&self) -> bool {
+        self.source.is_none()
+    }
+
     /// Whether the caller holds the content back until it is told that it is wanted.
     pub(super) fn is_held_back(&self) -> bool {
         self.source.as_ref().is_some_and(|source| open(source).incoming.is_held_back())
@@ -148,10 +200,7 @@ impl Upload {
 
     /// What the caller has done wrong, if the content cannot be had because of that.
     pub(super) fn fault(&self) -> Option<ProxyError> {
-        match &open(self.source.as_ref()?).arrival {
-            Arrival::Broken(error) => Some(error.clone()),
-            Arrival::Coming | Arrival::Ended => None,
-        }
+        open(self.source.as_ref()?).fault().cloned()
     }
 
     /// Completes once all content was taken, or with whoever has kept it from moving for `longest`.
@@ -200,6 +249,8 @@ pub(super) enum UploadError {
     Silent,
     #[error("the request's content is too long")]
     TooLong,
+    #[error("the request's content asks for what it may not")]
+    Denied,
     #[error("the resource answered instead of asking for the content")]
     Unwanted,
     #[error("the request is being sent on another connection")]
@@ -214,6 +265,32 @@ impl RequestBody {
 }
 
 impl Source {
+    /// Whether it is not yet known which model is asked for, and may be from what comes next.
+    fn wants_a_look(&self) -> bool {
+        matches!(self.arrival, Arrival::Coming)
+            && self.held_bytes < LONGEST_LOOK
+            && self.held.len() < MOST_LOOKED_AT
+            && self.screening.as_ref().is_some_and(|screening| !screening.has_seen())
+    }
+
+    fn fault(&self) -> Option<&ProxyError> {
+        match &self.arrival {
+            Arrival::Broken(error) => Some(error),
+            Arrival::Coming | Arrival::Ended => None,
+        }
+    }
+
+    /// Looks at what has come, before anybody takes it.
+    fn look(&mut self, data: Option<&Bytes>, is_end: bool) -> Result<(), UploadError> {
+        let Some(screening) = &mut self.screening else { return Ok(()) };
+        let looked = data.map_or(Ok(()), |data| screening.read(data));
+        looked.and_then(|()| if is_end { screening.end() } else { Ok(()) }).map_err(|error| {
+            self.arrival = Arrival::Broken(error);
+            self.end();
+            UploadError::Denied
+        })
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let frame = Pin::new(&mut self.incoming).poll_frame(cx);
         self.awaited = frame.is_pending();
@@ -233,18 +310,29 @@ impl Source {
                 return Poll::Ready(Some(Err(UploadError::Caller(error))));
             }
             None => {
+                if let Err(error) = self.look(None, true) {
+                    return Poll::Ready(Some(Err(error)));
+                }
                 self.arrival = Arrival::Ended;
                 self.end();
                 return Poll::Ready(None);
             }
         };
-        self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.received += length;
+        if let Some(sent) = &self.sent {
+            sent.add(length);
+        }
         if self.received > self.most {
             self.arrival = Arrival::Broken(ProxyError::BodyTooLarge { most: self.most });
             self.end();
             return Poll::Ready(Some(Err(UploadError::TooLong)));
         }
-        if self.incoming.is_end_stream() {
+        let is_end = self.incoming.is_end_stream();
+        if let Err(error) = self.look(frame.data_ref(), is_end || frame.is_trailers()) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if is_end {
             self.arrival = Arrival::Ended;
             self.end();
         }

@@ -18,6 +18,7 @@ use super::permission::Permission;
 use super::pool::{Checkout, Connection, Pool};
 use super::upload::{RequestBody, Stall, Upload};
 use super::{Ready, fields, interim, upgrade};
+use crate::apps::models::Screening;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError, RequestPart};
@@ -60,6 +61,11 @@ impl Upstream {
     /// The content of one request, to be sent as often as it must be.
     pub(super) fn upload(&self, body: Content) -> Result<Upload, ProxyError> {
         Upload::new(body, self.max_body, self.idle_timeout)
+    }
+
+    /// Has the content of a request looked at before it is sent.
+    pub(super) async fn screen(&self, upload: &mut Upload, screening: Screening) -> Result<(), ProxyError> {
+        upload.screen(screening, self.idle_timeout).await
     }
 
     /// Sends a request and returns once the head of the response is there.

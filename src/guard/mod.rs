@@ -1,80 +1,122 @@
-//! Who may call. A loopback address keeps other machines out; this keeps out the web pages in this machine's browsers,
-//! which reach loopback addresses as well as any program does.
+//! Who may call at all. A loopback address keeps other machines out; this keeps out the web pages in this machine's
+//! browsers, which reach loopback addresses as well as any program does.
+
+mod cors;
 
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, Version};
 
+use crate::config::{self, HostName, Origin};
 use crate::error::ProxyError;
+
+pub use cors::Cors;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The names under which this machine is asked. Any other name that leads here was made to (DNS rebinding).
-const ALLOWED_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-
-/// Lets a request in or says why not.
-///
-/// # Errors
-///
-/// [`ProxyError::InvalidPath`] for a tunnel, [`ProxyError::HostDenied`] for a request to another name than this machine's,
-/// [`ProxyError::OriginDenied`] for one that a web page of another site makes.
-pub fn admit<B>(request: &Request<B>) -> Result<(), ProxyError> {
-    if request.method() == Method::CONNECT {
-        return Err(ProxyError::InvalidPath("asks for a tunnel; this is no forward proxy"));
-    }
-    if request.method() == Method::TRACE {
-        // Whoever answers a TRACE sends back what it got (RFC 9110 §9.3.8): our token, to the caller.
-        return Err(ProxyError::MethodNotAllowed { allowed: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
-    }
-    check_host(request)?;
-    check_origin(request)
+/// The names that are answered to, and the web pages that may call.
+#[derive(Debug)]
+pub struct Guard {
+    /// Any other name that leads here was made to (DNS rebinding).
+    hosts: Vec<HostName>,
+    origins: Vec<Origin>,
 }
 
-/// The host that is asked, from the target if that names one (RFC 9112 §3.2.2), else from `Host`, must be one of ours.
-fn check_host<B>(request: &Request<B>) -> Result<(), ProxyError> {
-    let mut named = request.headers().get_all(HOST).iter();
-    let field = match (named.next(), named.next()) {
-        (None, _) => None,
-        (Some(one), None) => Some(one.as_bytes()),
-        (Some(_), Some(_)) => return Err(ProxyError::InvalidRequest("the request has more than one Host".into())),
-    };
-    let field = field.map(Authority::try_from);
-    match (request.uri().authority(), field) {
-        // HTTP/2 says in `:authority` what HTTP/1.1 says in `Host`; a `Host` besides must say the same (RFC 9113 §8.3.1).
-        (Some(authority), None) if is_ours(authority) => Ok(()),
-        (Some(authority), Some(Ok(host))) if is_ours(authority) && is_ours(&host) => Ok(()),
-        (Some(_), _) if request.version() != Version::HTTP_2 => Err(ProxyError::InvalidPath("names another host")),
-        (None, Some(Ok(host))) if is_ours(&host) => Ok(()),
-        (None, None) => Err(ProxyError::InvalidRequest("the request has no Host".into())),
-        (_, _) => Err(ProxyError::HostDenied),
+impl Guard {
+    /// As configured.
+    #[must_use]
+    pub fn new(access: &config::Access) -> Self {
+        Self { hosts: access.hosts.clone(), origins: access.origins.clone() }
     }
-}
 
-/// Exact names, any port. A trailing dot, a user or anything else that only looks like one of ours is another name; the
-/// library takes `[::1].example` for `[::1]`.
-fn is_ours(authority: &Authority) -> bool {
-    let named = authority.as_str();
-    let (host, port) = match named.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port),
-        _ => (named, ""),
-    };
-    port.bytes().all(|byte| byte.is_ascii_digit())
-        && ALLOWED_HOSTS.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
-}
-
-/// Browsers name the origin of every request that could do harm, and say whether its page is of the same site.
-fn check_origin<B>(request: &Request<B>) -> Result<(), ProxyError> {
-    let fields = request.headers();
-    let ours = |value: &HeaderValue| matches!(value.as_bytes(), b"none" | b"same-origin" | b"same-site");
-    if fields.contains_key(ORIGIN) || !fields.get_all(SEC_FETCH_SITE).iter().all(ours) {
-        return Err(ProxyError::OriginDenied);
+    /// Lets a request in or says why not. What comes from a web page that may call is answered with the fields that its
+    /// browser wants.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::InvalidPath`] for a tunnel, [`ProxyError::HostDenied`] for a request to another name than the proxy's,
+    /// [`ProxyError::OriginDenied`] for one that a web page makes which may not.
+    pub fn admit<B>(&self, request: &Request<B>) -> Result<Option<Cors>, ProxyError> {
+        // Names of methods differ by case (RFC 9110 §9.1), and yet some servers take these for the same.
+        let is = |method: Method| request.method().as_str().eq_ignore_ascii_case(method.as_str());
+        if is(Method::CONNECT) {
+            return Err(ProxyError::InvalidPath("asks for a tunnel; this is no forward proxy"));
+        }
+        if is(Method::TRACE) {
+            // Whoever answers a TRACE sends back what it got (RFC 9110 §9.3.8): our token, to the caller.
+            return Err(ProxyError::MethodNotAllowed { allowed: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+        }
+        self.check_host(request)?;
+        self.check_origin(request)
     }
-    Ok(())
+
+    /// The host that is asked, from the target if that names one (RFC 9112 §3.2.2), else from `Host`, must be one of ours.
+    fn check_host<B>(&self, request: &Request<B>) -> Result<(), ProxyError> {
+        let mut named = request.headers().get_all(HOST).iter();
+        let field = match (named.next(), named.next()) {
+            (None, _) => None,
+            (Some(one), None) => Some(one.as_bytes()),
+            (Some(_), Some(_)) => return Err(ProxyError::InvalidRequest("the request has more than one Host".into())),
+        };
+        let field = field.map(Authority::try_from);
+        match (request.uri().authority(), field) {
+            // HTTP/2 says in `:authority` what HTTP/1.1 says in `Host`; a `Host` besides must say the same (RFC 9113 §8.3.1).
+            (Some(authority), None) if self.is_ours(authority) => Ok(()),
+            (Some(authority), Some(Ok(host))) if self.is_ours(authority) && self.is_ours(&host) => Ok(()),
+            (Some(_), _) if request.version() != Version::HTTP_2 => Err(ProxyError::InvalidPath("names another host")),
+            (None, Some(Ok(host))) if self.is_ours(&host) => Ok(()),
+            (None, None) => Err(ProxyError::InvalidRequest("the request has no Host".into())),
+            (_, _) => Err(self.denied()),
+        }
+    }
+
+    /// Exact names, any port. A trailing dot, a user or anything else that only looks like one of ours is another name; the
+    /// library takes `[::1].example` for `[::1]`.
+    fn is_ours(&self, authority: &Authority) -> bool {
+        let named = authority.as_str();
+        let (host, port) = match named.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port),
+            _ => (named, ""),
+        };
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && self.hosts.iter().any(|allowed| allowed.as_str().eq_ignore_ascii_case(host))
+    }
+
+    fn denied(&self) -> ProxyError {
+        let allowed: Vec<&str> = self.hosts.iter().map(HostName::as_str).collect();
+        ProxyError::HostDenied { allowed: allowed.join(", ") }
+    }
+
+    /// Browsers name the origin of every request that could do harm, and say where its page is from. A page of the same site
+    /// is not of the same origin: another port of this machine may be another user's.
+    fn check_origin<B>(&self, request: &Request<B>) -> Result<Option<Cors>, ProxyError> {
+        let fields = request.headers();
+        let mut origins = fields.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => {
+                let own = |value: &HeaderValue| matches!(value.as_bytes(), b"none" | b"same-origin");
+                let is_own = fields.get_all(SEC_FETCH_SITE).iter().all(own);
+                if is_own { Ok(None) } else { Err(ProxyError::OriginDenied) }
+            }
+            (Some(origin), None)
+                if self.origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin.as_bytes()) =>
+            {
+                Ok(Some(Cors::new(origin.clone())))
+            }
+            (Some(_), _) => Err(ProxyError::OriginDenied),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn guard(origins: &[&str]) -> Guard {
+        let hosts = ["localhost", "127.0.0.1", "[::1]"].map(|host| host.parse().expect("a host"));
+        let origins = origins.iter().map(|origin| origin.parse().expect("an origin"));
+        Guard { hosts: hosts.into(), origins: origins.collect() }
+    }
 
     fn request(target: &str, fields: &[(&str, &str)]) -> Request<()> {
         let builder = Request::builder().uri(target);
@@ -82,33 +124,47 @@ mod tests {
     }
 
     fn code(target: &str, fields: &[(&str, &str)]) -> &'static str {
-        admit(&request(target, fields)).map_or_else(|error| error.code(), |()| "admitted")
+        guard(&[]).admit(&request(target, fields)).map_or_else(|error| error.code(), |_| "admitted")
     }
 
     #[test]
     fn only_this_machines_names_are_answered() {
-        for host in ["localhost", "localhost:8642", "LOCALHOST", "127.0.0.1:1", "[::1]:8642", "[::1]"] {
+        for host in ["localhost", "localhost:8642", "LOCALHOST", "127.0.0.1:1", "[::1]:8642", "[::1]", "localhost:"] {
             assert_eq!(code("/v1/models", &[("host", host)]), "admitted", "{host}");
         }
         for host in [
             "127.0.0.1.evil.com",
             "localhost.evil.com",
             "evil.com",
+            "evil.com:localhost",
             "localhost.",
             "127.0.0.1.",
             "127.1",
             "2130706433",
+            "0x7f000001",
             "0.0.0.0",
             "[::ffff:127.0.0.1]",
+            "[0:0:0:0:0:0:0:1]",
+            "[::1",
+            "::1",
+            "::1]",
             "[::1].evil.com",
             "[::1].evil.com:80",
             "[::1]x",
+            "[::1%25lo]",
             "localhost:80:80",
+            "localhost:8o",
+            "localhost:-1",
             "a@localhost",
             "localhost@evil.com",
+            "localhost/",
+            "localhost#",
+            "localhost,evil.com",
             "",
+            ":8642",
             "local host",
             "127.0.0.2",
+            "lоcalhost",
         ] {
             assert_eq!(code("/v1/models", &[("host", host)]), "host_denied", "{host}");
         }
@@ -118,8 +174,10 @@ mod tests {
     fn a_request_has_one_host() {
         assert_eq!(code("/v1/models", &[]), "invalid_request");
         assert_eq!(code("/v1/models", &[("host", "localhost"), ("host", "evil.com")]), "invalid_request");
+        assert_eq!(code("/v1/models", &[("host", "localhost"), ("host", "localhost")]), "invalid_request");
         assert_eq!(code("http://evil.com/v1/models", &[("host", "localhost")]), "invalid_path");
         assert_eq!(code("http://localhost:1/v1/models", &[("host", "localhost")]), "admitted");
+        assert_eq!(code("http://localhost:1/v1/models", &[("host", "evil.com")]), "invalid_path");
         assert_eq!(code("http://u@localhost/v1/models", &[("host", "localhost")]), "invalid_path");
     }
 
@@ -128,7 +186,7 @@ mod tests {
         let code = |target: &str, host: Option<&str>| {
             let mut request = request(target, &host.map(|host| ("host", host)).into_iter().collect::<Vec<_>>());
             *request.version_mut() = Version::HTTP_2;
-            admit(&request).map_or_else(|error| error.code(), |()| "admitted")
+            guard(&[]).admit(&request).map_or_else(|error| error.code(), |_| "admitted")
         };
         assert_eq!(code("http://localhost/v1/models", None), "admitted");
         assert_eq!(code("http://localhost/v1/models", Some("127.0.0.1")), "admitted");
@@ -138,29 +196,68 @@ mod tests {
 
     #[test]
     fn nothing_is_reflected_and_nothing_tunnelled() {
-        for method in [Method::TRACE, Method::CONNECT] {
+        let oddly = ["trace", "Connect"].map(|method| Method::from_bytes(method.as_bytes()).expect("a method"));
+        for method in [Method::TRACE, Method::CONNECT].into_iter().chain(oddly) {
             let mut request = request("/v1/models", &[("host", "localhost")]);
             *request.method_mut() = method;
-            assert!(admit(&request).is_err());
+            assert!(guard(&[]).admit(&request).is_err());
         }
     }
 
     #[test]
     fn web_pages_are_turned_away() {
-        for origin in ["https://evil.com", "null", "http://localhost:3000", "http://localhost"] {
+        for origin in
+            ["https://evil.com", "null", "", "http://localhost:3000", "http://localhost", "http://localhost:8642"]
+        {
             assert_eq!(code("/v1/models", &[("host", "localhost"), ("origin", origin)]), "origin_denied", "{origin}");
         }
-        for site in ["cross-site", "nonsense"] {
+        for site in ["cross-site", "same-site", "nonsense", "", "none, cross-site", "None"] {
             assert_eq!(
                 code("/v1/models", &[("host", "localhost"), ("sec-fetch-site", site)]),
                 "origin_denied",
                 "{site}"
             );
         }
-        for site in ["none", "same-origin", "same-site"] {
+        for site in ["none", "same-origin"] {
             assert_eq!(code("/", &[("host", "localhost"), ("sec-fetch-site", site)]), "admitted", "{site}");
         }
         let twice = [("host", "localhost"), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")];
         assert_eq!(code("/", &twice), "origin_denied");
+    }
+
+    #[test]
+    fn a_listed_origin_is_the_very_same() {
+        let code = |fields: &[(&str, &str)]| {
+            let fields: Vec<_> = [&[("host", "localhost")], fields].concat();
+            let guard = guard(&["https://app.example", "http://localhost:3000"]);
+            guard.admit(&request("/v1/models", &fields)).map_or_else(
+                |error| error.code(),
+                |cors| match cors {
+                    Some(_) => "cors",
+                    None => "admitted",
+                },
+            )
+        };
+        for origin in ["https://app.example", "http://localhost:3000"] {
+            assert_eq!(code(&[("origin", origin), ("sec-fetch-site", "cross-site")]), "cors", "{origin}");
+        }
+        assert_eq!(code(&[]), "admitted");
+        for origin in [
+            "http://app.example",
+            "https://app.example.evil.com",
+            "https://app.example:443",
+            "https://app.example/",
+            "https://APP.example",
+            "https://evil.com https://app.example",
+            "https://xapp.example",
+            "http://localhost",
+            "http://localhost:30000",
+            "null",
+        ] {
+            assert_eq!(code(&[("origin", origin)]), "origin_denied", "{origin}");
+        }
+        assert_eq!(code(&[("origin", "https://app.example"), ("origin", "https://evil.com")]), "origin_denied");
+        assert_eq!(code(&[("origin", "https://app.example"), ("origin", "https://app.example")]), "origin_denied");
+        assert_eq!(code(&[("sec-fetch-site", "cross-site")]), "origin_denied", "no origin says whose page it is");
     }
 }

@@ -13,10 +13,12 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::apps::Apps;
 use crate::clock::SharedClock;
 use crate::error::ToMendIt;
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
+use crate::telemetry::denials::PeerDenials;
 use crate::telemetry::refusals::Refusals;
 
 pub use page::page;
@@ -29,8 +31,12 @@ pub struct Readiness {
     pub tokens: Arc<TokenSlot>,
     /// The tokens for the management plane.
     pub management: Arc<TokenSlot>,
+    /// Who shares the identity.
+    pub apps: Arc<Apps>,
     /// What the resource refused.
     pub refusals: Arc<Refusals>,
+    /// Who may not connect, and has.
+    pub denials: Arc<PeerDenials>,
     /// When the process began to serve.
     pub began: SystemTime,
     /// Whether the end has begun.

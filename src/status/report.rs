@@ -1,6 +1,7 @@
 //! `GET /status`: who we are, with which tokens, and how they were come by.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use axum::Json;
@@ -10,10 +11,12 @@ use http::header::CACHE_CONTROL;
 use serde::Serialize;
 
 use super::Readiness;
+use crate::apps;
 use crate::identity::CredentialError;
 use crate::identity::claims::Claims;
 use crate::identity::tokens::{Failure, TokenSlot};
-use crate::telemetry::refusals::Refusal;
+use crate::telemetry::denials::Who;
+use crate::telemetry::tally::Counted;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -23,7 +26,30 @@ struct Report {
     credential: Credential,
     identity: Option<Identity>,
     tokens: Vec<Token>,
+    apps: Vec<App>,
     refusals: Vec<Refused>,
+    denied_peers: Vec<DeniedPeer>,
+}
+
+/// Connections of a user that may not connect.
+#[derive(Debug, Serialize)]
+struct DeniedPeer {
+    /// Its number; nothing if the system does not say, `others` for those who are too many to be told apart.
+    uid: Who,
+    count: u64,
+    last_at: String,
+}
+
+/// What an app has used since the start.
+#[derive(Debug, Serialize)]
+struct App {
+    /// `-`: whoever is no known app.
+    name: String,
+    requests: u64,
+    refused: u64,
+    /// Counted for apps with `tokens_per_minute`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<u64>,
 }
 
 /// What the resource refused and the proxy can explain.
@@ -112,7 +138,21 @@ impl Report {
             credential: Credential::of(readiness),
             identity: readiness.tokens.held().map(|token| Identity::of(&token.claims)),
             tokens: vec![Token::of("data", &readiness.tokens), Token::of("management", &readiness.management)],
+            apps: readiness.apps.all().map(App::of).collect(),
             refusals: readiness.refusals.seen().into_iter().map(Refused::of).collect(),
+            denied_peers: readiness.denials.seen().into_iter().map(DeniedPeer::of).collect(),
+        }
+    }
+}
+
+impl App {
+    fn of(app: &apps::App) -> Self {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Self {
+            name: app.name().to_owned(),
+            requests: read(&app.used.requests),
+            refused: read(&app.used.refused),
+            tokens: app.counts_tokens().then(|| read(&app.used.tokens)),
         }
     }
 }
@@ -173,8 +213,14 @@ impl Token {
 }
 
 impl Refused {
-    fn of((cause, refusal): (&'static str, Refusal)) -> Self {
-        Self { cause, count: refusal.count, last_at: written(refusal.last_at), hint: refusal.hint }
+    fn of((cause, refusal): (&'static str, Counted<String>)) -> Self {
+        Self { cause, count: refusal.count, last_at: written(refusal.last_at), hint: refusal.note }
+    }
+}
+
+impl DeniedPeer {
+    fn of((uid, denial): (Who, Counted<()>)) -> Self {
+        Self { uid, count: denial.count, last_at: written(denial.last_at) }
     }
 }
 

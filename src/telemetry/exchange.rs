@@ -1,11 +1,14 @@
 //! One request and its response, as they are accounted for: one log line when both are over, however they ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
+use super::meter::{Meter, Sent};
+use crate::apps::App;
+use crate::apps::places::Place;
 use crate::error::{Causes, ErrorReport};
 
 /// Begun when a request is read, ended by being dropped.
@@ -14,14 +17,19 @@ pub struct Exchange {
     method: Method,
     route: Route,
     id: HeaderValue,
+    app: Arc<App>,
     began: Instant,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
     bytes: u64,
     cause: &'static str,
     end: End,
+    /// The request's content as it passes, if it matters what it costs.
+    sent: Option<Sent>,
+    /// Counts the tokens that the response has cost.
+    meter: Option<Box<Meter>>,
     /// One of the places for requests under way.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 /// Why the resource refused a request, as far as the proxy knows: an extension of the response, for its log line.
@@ -49,12 +57,13 @@ enum End {
 }
 
 impl Exchange {
-    /// A request has been read.
+    /// A request of `app` has been read.
     #[must_use]
-    pub fn begin(method: Method, id: HeaderValue) -> Self {
+    pub fn begin(method: Method, id: HeaderValue, app: Arc<App>) -> Self {
         let began = Instant::now();
         let (route, end) = (Route::Own, End::Abandoned);
-        Self { method, route, id, began, status: None, first_byte: None, bytes: 0, cause: "", end, place: None }
+        let (status, first_byte, sent, meter, place) = (None, None, None, None, None);
+        Self { method, route, id, app, began, status, first_byte, bytes: 0, cause: "", end, sent, meter, place }
     }
 
     /// It is known where the request goes.
@@ -69,7 +78,7 @@ impl Exchange {
     }
 
     /// The request takes a place among those under way, until the end.
-    pub fn occupies(&mut self, place: OwnedSemaphorePermit) {
+    pub fn occupies(&mut self, place: Place) {
         self.place = Some(place);
     }
 
@@ -84,7 +93,26 @@ impl Exchange {
         self.cause = cause;
     }
 
-    /// Content of the response went by.
+    /// What the request's content costs is counted as it goes by.
+    pub fn sends(&mut self, sent: Sent) {
+        self.sent = Some(sent);
+    }
+
+    /// The resource has answered with these fields: what that costs is counted as it goes by. A refusal costs nothing.
+    pub fn receives(&mut self, status: StatusCode, fields: &HeaderMap) {
+        let sent = self.sent.take().filter(|_| status.is_success());
+        self.meter = sent.map(|sent| Box::new(Meter::new(sent, fields)));
+    }
+
+    /// Content of the response goes by.
+    pub fn passes(&mut self, content: &[u8]) {
+        self.bytes += content.len() as u64;
+        if let Some(meter) = &mut self.meter {
+            meter.read(content);
+        }
+    }
+
+    /// What follows a switch of protocols has gone by.
     pub fn passed(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
@@ -124,24 +152,34 @@ impl Drop for Exchange {
         let ms = self.began.elapsed().as_millis();
         let first_byte_ms = self.first_byte.map_or(0, |time| time.as_millis());
         let bytes = self.bytes;
+        let app = self.app.name();
+        let spent = match (&self.meter, &self.sent) {
+            (Some(meter), _) => meter.tokens(),
+            // Nobody has waited for the resource's word.
+            (None, Some(sent)) => sent.tokens(),
+            (None, None) => 0,
+        };
+        if spent > 0 {
+            self.app.spent(spent);
+        }
         match &self.end {
             // Probes and pages of the proxy itself are no news.
             End::Completed if self.route == Route::Own => {
-                tracing::debug!(%method, route, status, ms, bytes, id, "request");
+                tracing::debug!(%method, route, app, status, ms, bytes, id, "request");
             }
             End::Completed if !self.cause.is_empty() => {
                 let cause = self.cause;
-                tracing::info!(%method, route, status, cause, ms, first_byte_ms, bytes, id, "request");
+                tracing::info!(%method, route, app, status, cause, ms, first_byte_ms, bytes, id, "request");
             }
-            End::Completed => tracing::info!(%method, route, status, ms, first_byte_ms, bytes, id, "request"),
+            End::Completed => tracing::info!(%method, route, app, status, ms, first_byte_ms, bytes, id, "request"),
             End::Abandoned => {
-                tracing::info!(%method, route, status, ms, first_byte_ms, bytes, id, "request abandoned by the caller");
+                tracing::info!(%method, route, app, status, ms, first_byte_ms, bytes, id, "request abandoned by the caller");
             }
             End::Refused(ErrorReport { code, message }) => {
-                tracing::warn!(%method, route, status, ms, id, code, error = message, "request answered by the proxy");
+                tracing::warn!(%method, route, app, status, ms, id, code, error = message, "request answered by the proxy");
             }
             End::BrokeOff(error) => {
-                tracing::warn!(%method, route, status, ms, first_byte_ms, bytes, id, error, "response broke off");
+                tracing::warn!(%method, route, app, status, ms, first_byte_ms, bytes, id, error, "response broke off");
             }
         }
     }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -34,6 +35,11 @@ impl Caller {
     pub(crate) async fn connect(address: SocketAddr, http2: bool) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("an option of the socket");
+        Self::over(stream, http2).await
+    }
+
+    /// The same over a connection that is there.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http2: bool) -> Self {
         let (stream, tasks) = (TokioIo::new(stream), Tasks::default());
         let sender = if http2 {
             let (sender, connection) = http2::handshake(tasks.clone(), stream).await.expect("a handshake");

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use aoai_auth_proxy::config::{Config, CredentialSource, Environment, IdentityName, ManagedIdentity, Overrides};
+use aoai_auth_proxy::config::{
+    App, Config, CredentialSource, Environment, HostName, IdentityName, KeyDigest, ManagedIdentity, Overrides,
+    PeerUsers,
+};
 use aoai_auth_proxy::tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,7 +79,11 @@ async fn a_secret_stays_one_wherever_it_was_put() {
             &["--set", "credential.client-secret=hunter2"],
             &["credential.client-secret", "(secret)", "client_secret"],
         ),
-        (&[], &["--set", "apps.mine.ky=hunter2"], &["`apps` = (secret)"]),
+        (&[], &["--set", "apps.mine.ky=hunter2"], &["`apps.mine.ky` = (secret)", "`key_file`, "]),
+        (&[], &["--set", "apps.mine.key=hunter2 two"], &["`apps.mine.key` = (secret)", "without spaces"]),
+        (&[], &["--set", "apps.mine.key=sha256:hunter2"], &["`apps.mine.key` = (secret)", "64 hexadecimal digits"]),
+        (&[], &["--set", "apps=hunter2"], &["`apps` = (secret)"]),
+        (&[], &["--set", "apps.mine=hunter2"], &["`apps.mine` = (secret)"]),
         (&[], &["--set", "upstream.api_key=hunter2"], &["`upstream.api_key` = (secret)"]),
         (&[("AOAI_PROXY__CREDENTIAL__SECRET", "hunter2")], &[], &["`credential.secret` = (secret)"]),
         (&[("AOAI_PROXY__CREDENTIAL", "hunter2")], &[], &["`credential` = (secret)"]),
@@ -137,6 +144,137 @@ async fn a_value_is_what_it_says_or_an_error() {
         (&[], &["--set", "credential.authority_host=https://h/tenant"], &["credential.authority_host", "path"]),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn what_would_lend_the_identity_to_everybody_is_refused() {
+    let remote = [
+        "`listen.address` = \"0.0.0.0:8642\" (from command line --listen)",
+        "listen.allow_remote",
+        "access.require_key",
+        "listen.unix_socket",
+        "sidecar",
+        "network policy",
+    ];
+    let everywhere = ["--listen", "0.0.0.0:8642"];
+    let allowed = ["--set", "listen.allow_remote=true"];
+    let keys = ["--set", "access.require_key=true"];
+    let app = ["--set", "apps.a.key=hunter2"];
+    each_is_refused(&[
+        (&[], &everywhere, &remote),
+        (&[], &[everywhere, allowed].concat(), &remote),
+        (&[], &[everywhere, keys, app].concat(), &remote),
+        (&[], &["--listen", "[::]:8642"], &["listen.address", "sidecar"]),
+        (&[], &["--listen", "192.0.2.1:8642"], &["listen.address", "sidecar"]),
+        (&[], &["--listen", "[::ffff:127.0.0.1]:8642"], &["listen.address", "sidecar"]),
+        (
+            &[],
+            &[everywhere, allowed, keys].concat(),
+            &["`access.require_key` = \"true\"", "nobody could call", "[apps."],
+        ),
+        (
+            &[],
+            &[everywhere, allowed, keys, app, ["--set", "access.peer_users=same"]].concat(),
+            &["access.peer_users", "other machines"],
+        ),
+        (&[], &["--listen", ""], &["listen.address", "listen.unix_socket"]),
+        (&[], &["--listen", "localhost"], &["listen.address", "127.0.0.1:8642"]),
+        (&[], &["--set", "listen.allow_remote=maybe"], &["listen.allow_remote", "true or false"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn who_may_call_is_said_exactly_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let alike = directory.path().join("alike.toml");
+    std::fs::write(&alike, "[apps.App]\nmodels = [\"m\"]\n[apps.app]\nkey = \"hunter2\"\n").unwrap();
+    let alike = alike.to_str().unwrap().to_owned();
+    each_is_refused(&[
+        (
+            &[],
+            &["--set", "access.allowed_hosts=localhost:8642"],
+            &["access.allowed_hosts", "localhost:8642", "no port"],
+        ),
+        (&[], &["--set", "access.allowed_hosts=*"], &["access.allowed_hosts", "wildcard"]),
+        (&[], &["--set", "access.allowed_hosts="], &["access.allowed_hosts", "no request would be answered"]),
+        (&[], &["--set", "access.allowed_origins=null"], &["access.allowed_origins", "any page"]),
+        (&[], &["--set", "access.allowed_origins=*"], &["access.allowed_origins", "name each origin"]),
+        (&[], &["--set", "access.allowed_origins=app.example"], &["access.allowed_origins", "https://app.example"]),
+        (&[], &["--set", "access.peer_users=no such user"], &["access.peer_users", "no such user", "a number"]),
+        (&[], &["--set", "access.peer_users=same,0"], &["access.peer_users", "stands alone"]),
+        (&[], &["--set", "access.peer_users="], &["access.peer_users", "nobody could connect"]),
+        (&[], &["--set", "apps.a b.key=hunter2"], &["unknown key", "section.key"]),
+        (&[], &["--set", "apps.-.key=hunter2"], &["`apps.-`", "an app's name"]),
+        (
+            &[],
+            &["--set", "apps.a.key_file=/nonexistent/key"],
+            &["`apps.a.key_file` = \"/nonexistent/key\"", "cannot be read"],
+        ),
+        (&[], &["--set", "apps.a.key=hunter2", "--set", "apps.a.key_file=/x"], &["apps.a.key_file", "one of both"]),
+        (
+            &[],
+            &["--set", "apps.a.key=hunter2", "--set", "apps.b.key=hunter2"],
+            &["`apps.b` = (secret)", "apps.a", "of its own"],
+        ),
+        (&[], &["--set", "apps.a.key=b", "--set", "apps.b.models=m"], &["`apps.b` = (secret)", "apps.a", "of its own"]),
+        (&[], &["--config", &alike], &["`apps.app`", "apps.App", "environment variable"]),
+        (&[], &["--set", "apps.a.models="], &["apps.a.models", "leave it out"]),
+        (&[], &["--set", "apps.a.requests_per_minute=0"], &["apps.a.requests_per_minute", "at least 1"]),
+        (&[], &["--set", "apps.a.tokens_per_minute=many"], &["apps.a.tokens_per_minute", "many", "whole number"]),
+        (&[], &["--set", "apps.a.models=m", "--set", "access.require_key=true"], &["`apps.a`", "no key"]),
+    ])
+    .await;
+}
+
+#[test]
+fn lists_are_written_in_a_file_or_with_commas() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let key_file = directory.path().join("key");
+    std::fs::write(&key_file, "from-the-file\n").unwrap();
+    let text = format!(
+        r#"
+        [upstream]
+        endpoint = "https://name.openai.azure.com"
+        [access]
+        allowed_hosts = ["Proxy.Internal", "::1"]
+        allowed_origins = ["https://app.example"]
+        peer_users = ["root", 1000]
+        [apps."my.app"]
+        key_file = "{}"
+        models = ["gpt-4o", "o3"]
+        requests_per_minute = 60
+        [apps.second]
+        key = 12345
+        "#,
+        key_file.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let overrides = Overrides { file: Some(file), ..Overrides::default() };
+    let config = Config::load(&Environment::default(), &overrides).unwrap();
+    let hosts: Vec<_> = config.access.hosts.iter().map(HostName::as_str).collect();
+    assert_eq!(hosts, ["proxy.internal", "[::1]"]);
+    assert_eq!(config.access.peer_users, PeerUsers::Only(vec![0, 1000]));
+    let [first, second] = &config.apps[..] else { panic!("two apps") };
+    assert_eq!((first.name.as_str(), second.name.as_str()), ("my.app", "second"));
+    let is = |app: &App, key: &[u8]| bool::from(app.key.unwrap().matches(&KeyDigest::of(key)));
+    assert!(is(first, b"from-the-file") && is(second, b"12345"));
+    assert_eq!(first.models.as_deref(), Some(["gpt-4o".to_owned(), "o3".to_owned()].as_slice()));
+    assert_eq!(first.requests_per_minute.map(u32::from), Some(60));
+
+    assert_eq!(load(&[("AOAI_PROXY__LISTEN__UNIX_SOCKET", "")], &["listen.unix_socket="]).unwrap().listen.unix, None);
+    let variables = [
+        ("AOAI_PROXY__ACCESS__ALLOWED_HOSTS", "localhost, proxy"),
+        ("AOAI_PROXY__ACCESS__ALLOWED_ORIGINS", r#"["https://a.example", "https://b.example"]"#),
+        ("AOAI_PROXY__ACCESS__PEER_USERS", "same"),
+        ("AOAI_PROXY__APPS__MY_APP__MODELS", "gpt-4o,o3"),
+    ];
+    let config = load(&variables, &[]).unwrap();
+    assert_eq!((config.access.hosts.len(), config.access.origins.len()), (2, 2));
+    assert_eq!(config.access.peer_users, PeerUsers::Same);
+    assert_eq!(config.apps[0].name.as_str(), "my_app");
+    assert_eq!(config.apps[0].models.as_ref().unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -45,7 +45,10 @@ async fn without_descriptors_it_goes_on_and_recovers() {
     while began.elapsed() < DROUGHT {
         ask(&mut inside).await;
     }
-    assert!(running.process().open_files() as u64 >= MOST - 1, "it had none left all the time");
+    match running.process().open_files() {
+        Some(files) => assert!(files as u64 >= MOST - 1, "it had none left all the time"),
+        None => println!("skipped: that it had none left all the time; only root may count them"),
+    }
 
     drop(idle);
     for _ in 0..10 {
@@ -88,7 +91,9 @@ async fn a_resource_that_takes_nothing_keeps_no_connection() {
         command.args(["--set", &format!("upstream.idle_timeout={patience}")]);
         let running = Running::start(&mut command).await;
         assert_eq!(running.get("/healthz").await.status(), 200);
-        let before = running.process().open_files();
+        let Some(before) = running.process().open_files() else {
+            return println!("skipped: only root may count a program's files");
+        };
         let mut kept = Vec::new();
         for _ in 0..5 {
             let mut caller = TcpStream::connect(running.address()).await.unwrap();
@@ -109,7 +114,7 @@ async fn a_resource_that_takes_nothing_keeps_no_connection() {
             sending.abort();
         }
         within(async {
-            while running.process().open_files() > before + 2 {
+            while running.process().open_files().unwrap() > before + 2 {
                 tokio::task::yield_now().await;
             }
         })

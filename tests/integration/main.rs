@@ -12,14 +12,18 @@ mod program;
 mod support;
 mod wire;
 
+mod apps;
 mod authorize;
 mod binary;
 mod cancel;
 mod chain;
 mod configuration;
 #[cfg(target_os = "linux")]
+mod confine;
+#[cfg(target_os = "linux")]
 mod descriptors;
 mod errors;
+mod evasion;
 mod explain;
 mod faults;
 mod forward;
@@ -32,6 +36,8 @@ mod mangled;
 #[cfg(target_os = "linux")]
 mod memory;
 mod paths;
+#[cfg(target_os = "linux")]
+mod peers;
 mod proxied;
 mod readiness;
 mod renewal;
@@ -43,5 +49,6 @@ mod stream;
 mod tokens;
 mod tools;
 mod transparency;
+mod unix_socket;
 mod upgrade;
 mod websocket;

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderMap;
+
 /// Deeper than anything on the way decodes.
 const DECODINGS: usize = 4;
 
@@ -170,4 +172,35 @@ pub(crate) fn cleaned_response(mut fields: Fields) -> Fields {
             && !named.contains(name)
     });
     fields
+}
+
+/// Whether a request over HTTP/1.1 is let in, and if so, whether as one of a web page's of `origin`.
+pub(crate) fn may_call(authority: Option<&str>, fields: &HeaderMap, origin: &str) -> Option<bool> {
+    let is_ours = |named: &str| {
+        ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| {
+            let named = named.to_ascii_lowercase();
+            named == *name
+                || named
+                    .strip_prefix(&format!("{name}:"))
+                    .is_some_and(|port| port.chars().all(|digit| digit.is_ascii_digit()))
+        })
+    };
+    let texts = |name: &str| -> Vec<String> {
+        fields.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    };
+    let hosts = texts("host");
+    let named = match (authority, &hosts[..]) {
+        (Some(authority), []) => is_ours(authority),
+        (Some(authority), [host]) => is_ours(authority) && is_ours(host),
+        (None, [host]) => is_ours(host),
+        _ => false,
+    };
+    if !named {
+        return None;
+    }
+    match &texts("origin")[..] {
+        [] => texts("sec-fetch-site").iter().all(|site| site == "none" || site == "same-origin").then_some(false),
+        [one] => (one == origin).then_some(true),
+        _ => None,
+    }
 }

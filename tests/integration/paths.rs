@@ -1,13 +1,19 @@
 //! No target leads anywhere but below the resource's `/openai/`, however it is written and however often it is decoded.
 
+use std::sync::LazyLock;
+
 use aoai_auth_proxy::forward::{fields, target};
-use aoai_auth_proxy::guard;
+use aoai_auth_proxy::guard::Guard;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::oracle;
+use crate::support::config;
+
+static GUARD: LazyLock<Guard> =
+    LazyLock::new(|| Guard::new(&config(&["upstream.endpoint=http://127.0.0.1:9".to_owned()]).access));
 
 /// What is done with a target before anything is sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +26,7 @@ enum Outcome {
 fn outcome(raw: &[u8], prefix: &str) -> Outcome {
     let Ok(uri) = Uri::try_from(raw) else { return Outcome::Refused };
     let request = Request::get(uri.clone()).header("host", "localhost").body(()).expect("a request");
-    if guard::admit(&request).is_err() || target::check(uri.path()).is_err() {
+    if GUARD.admit(&request).is_err() || target::check(uri.path()).is_err() {
         return Outcome::Refused;
     }
     target::map(prefix, &uri).map_or(Outcome::NoRoute, |target| Outcome::Mapped(target.to_string()))

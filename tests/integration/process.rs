@@ -1,5 +1,7 @@
 //! What the system knows of a running program: its memory and its open files, and how it is told to stop.
 
+use std::io::ErrorKind;
+
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Bytes of a mebibyte.
@@ -25,9 +27,13 @@ impl Process {
         self.status("VmHWM:")
     }
 
-    /// How many files and sockets it has open.
-    pub(crate) fn open_files(self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.0)).expect("the program runs").count()
+    /// How many files and sockets it has open; nothing where only root may know, and this is not root.
+    pub(crate) fn open_files(self) -> Option<usize> {
+        match std::fs::read_dir(format!("/proc/{}/fd", self.0)) {
+            Ok(files) => Some(files.count()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            Err(error) => panic!("the program does not run: {error}"),
+        }
     }
 
     pub(crate) fn signal(self, signal: Signal) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aoai_auth_proxy::clock::{ManualClock, SharedClock};
-use aoai_auth_proxy::config::{Limits, Listen};
+use aoai_auth_proxy::config::{Limits, Listen, PeerUsers};
 use aoai_auth_proxy::error::ProxyError;
 use aoai_auth_proxy::lifecycle::Lifecycle;
 use aoai_auth_proxy::server::{Answer, Content, Drained, Listeners, serve};
@@ -64,11 +64,11 @@ impl Answer for Odd {
 }
 
 /// A server, its address, and what ends it.
-async fn odd(header_timeout: Duration) -> (JoinHandle<std::io::Result<Drained>>, SocketAddr, Lifecycle) {
+fn odd(header_timeout: Duration) -> (JoinHandle<std::io::Result<Drained>>, SocketAddr, Lifecycle) {
     let settings = ["upstream.endpoint=http://127.0.0.1:9".to_owned()];
     let limits = Limits { header_timeout, ..config(&settings).limits };
     let here = Listen { tcp: Some("127.0.0.1:0".parse().unwrap()), unix: None };
-    let listeners = Listeners::bind(&here).unwrap();
+    let listeners = Listeners::bind(&here, &PeerUsers::Any).unwrap();
     let address = listeners.address().unwrap();
     let clock: SharedClock = Arc::new(ManualClock::stopped());
     let lifecycle = Lifecycle::new();
@@ -78,7 +78,7 @@ async fn odd(header_timeout: Duration) -> (JoinHandle<std::io::Result<Drained>>,
 
 /// Everything that is answered to these requests, one behind the other.
 async fn said(requests: &str) -> String {
-    let mut stream = TcpStream::connect(odd(Duration::from_secs(15)).await.1).await.unwrap();
+    let mut stream = TcpStream::connect(odd(Duration::from_secs(15)).1).await.unwrap();
     stream.write_all(requests.as_bytes()).await.unwrap();
     let mut answers = Vec::new();
     let _ = within(stream.read_to_end(&mut answers)).await;
@@ -135,7 +135,7 @@ async fn an_older_caller_gets_content_of_unknown_length_to_the_end_of_the_connec
 #[tokio::test]
 async fn a_connection_of_http2_lives_as_long_as_it_is_used() {
     let deadline = Duration::from_millis(50);
-    let mut caller = caller(odd(deadline).await.1).await;
+    let mut caller = caller(odd(deadline).1).await;
     let began = Instant::now();
     while began.elapsed() < deadline * 4 {
         ask(&mut caller).await;
@@ -145,7 +145,7 @@ async fn a_connection_of_http2_lives_as_long_as_it_is_used() {
 /// Neither a connection that has said nothing, nor one that could say more, holds the end up.
 #[tokio::test]
 async fn the_end_does_not_wait_for_connections_that_wait() {
-    let (serving, address, lifecycle) = odd(Duration::from_secs(600)).await;
+    let (serving, address, lifecycle) = odd(Duration::from_secs(600));
     let _silent = TcpStream::connect(address).await.unwrap();
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(get("/exact").as_bytes()).await.unwrap();
@@ -161,7 +161,7 @@ async fn the_end_does_not_wait_for_connections_that_wait() {
 
 #[tokio::test]
 async fn over_http2_a_length_is_said_once_too() {
-    let mut caller = caller(odd(Duration::from_secs(15)).await.1).await;
+    let mut caller = caller(odd(Duration::from_secs(15)).1).await;
     let mut request = Request::post("http://localhost/whole").body(Body::from("ab")).unwrap();
     request.headers_mut().append("content-length", "2".parse().unwrap());
     request.headers_mut().append("content-length", "2".parse().unwrap());

@@ -151,7 +151,7 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
     let lifecycle = Lifecycle::new();
     let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone()).expect("an app");
-    let listeners = Listeners::bind(&config.listen).expect("a socket");
+    let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
     let address = listeners.address().expect("its address");
     app.start();
     let serving = tokio::spawn(serve(listeners, app, config.limits, lifecycle.clone(), clock.clone()));
