@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { connect } from "node:net";
-import OpenAI, { APIError, AuthenticationError, NotFoundError, RateLimitError, toFile } from "openai";
+import OpenAI, { APIError, AuthenticationError, NotFoundError, PermissionDeniedError, RateLimitError, toFile } from "openai";
 import { OpenAIRealtimeWS } from "openai/realtime/ws";
 import { ResponsesWS } from "openai/resources/responses/ws";
 
@@ -253,8 +253,41 @@ const withControl = {
   },
 };
 
+const shared = {
+  chat: checks.chat,
+
+  async anotherKeyIsTheSdksOwnException() {
+    const another = new OpenAI({ apiKey: "another" });
+    await assert.rejects(another.models.list(), (error) => error instanceof AuthenticationError && error.code === "invalid_key");
+  },
+
+  async anotherModelIsTheSdksOwnException() {
+    await assert.rejects(
+      client.embeddings.create({ model: "text-embedding-3-small", input: "sea" }),
+      (error) => error instanceof PermissionDeniedError && error.code === "model_denied",
+    );
+  },
+
+  // Whatever was left of the minute is used up, and more.
+  async overTheLimitTheSdkWaitsByItself() {
+    const hurried = new OpenAI({ apiKey: "key-of-the-hurried", maxRetries: 5 });
+    let refused = 0;
+    const counting = async (...request) => {
+      const response = await fetch(...request);
+      if (response.status === 429) refused += 1;
+      return response;
+    };
+    const counted = hurried.withOptions({ fetch: counting });
+    for (let request = 0; request < 70 && refused === 0; request += 1) {
+      assert.ok((await counted.models.list()).data.length);
+    }
+    assert.ok(refused > 0, "nothing was refused");
+  },
+};
+
 const { chat, chatStreamed } = checks;
-const chosen = process.argv[2] === "demo" ? { chat, chatStreamed } : { ...checks, ...withControl };
+const sets = { demo: { chat, chatStreamed }, shared, all: { ...checks, ...withControl } };
+const chosen = sets[process.argv[2] ?? "all"];
 for (const [name, check] of Object.entries(chosen)) {
   await check();
   console.log(`ok openai (npm ${version}): ${name}`);

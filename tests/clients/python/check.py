@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 
+import httpx2
 import openai
 import websockets
 from openai import OpenAI
@@ -262,6 +263,42 @@ def azure_client():
     assert azure().chat.completions.create(model=MODEL, messages=HELLO).choices
 
 
+def chat_over_a_unix_socket():
+    # The host in the base URL is only a name.
+    transport = httpx2.HTTPTransport(uds=os.environ["UNIX_SOCKET"])
+    with openai.DefaultHttpxClient(transport=transport) as http:
+        stream = OpenAI(base_url="http://localhost/v1", http_client=http).chat.completions.create(
+            model=MODEL, messages=HELLO, stream=True
+        )
+        assert "Tell me" in "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+
+
+def another_key_is_the_sdks_own_exception():
+    try:
+        client.with_options(api_key="another").models.list()
+        raise AssertionError("no exception")
+    except openai.AuthenticationError as error:
+        assert error.code == "invalid_key", error
+
+
+def another_model_is_the_sdks_own_exception():
+    try:
+        client.embeddings.create(model="text-embedding-3-small", input="sea")
+        raise AssertionError("no exception")
+    except openai.PermissionDeniedError as error:
+        assert error.code == "model_denied" and "gpt-4o-mini" in str(error), error
+
+
+def over_the_limit_the_sdk_waits_by_itself():
+    hurried = client.with_options(api_key="key-of-the-hurried")
+    began = time.monotonic()
+    for _ in range(62):
+        assert hurried.models.list().data
+    assert hurried.with_options(max_retries=2).models.list().data
+    waited = time.monotonic() - began
+    assert waited >= 1, f"nothing was refused: 63 requests in {waited} s"
+
+
 CHECKS = [
     chat,
     chat_streamed,
@@ -289,6 +326,15 @@ WITH_CONTROL = [
     stale_token_is_renewed_unnoticed_in_a_handshake,
 ]
 
-for check in [chat, chat_streamed] if sys.argv[1:] == ["demo"] else CHECKS + WITH_CONTROL:
+SHARED = [
+    chat,
+    chat_over_a_unix_socket,
+    another_key_is_the_sdks_own_exception,
+    another_model_is_the_sdks_own_exception,
+    over_the_limit_the_sdk_waits_by_itself,
+]
+CHOSEN = {"demo": [chat, chat_streamed], "shared": SHARED, "all": CHECKS + WITH_CONTROL}
+
+for check in CHOSEN[(sys.argv[1:] or ["all"])[0]]:
     check()
     print(f"ok openai (PyPI {openai.__version__}): {check.__name__}", flush=True)
