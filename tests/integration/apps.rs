@@ -204,8 +204,7 @@ async fn a_model_that_comes_late_is_seen_all_the_same() {
                 caller.say(content.as_bytes()).await;
             }
             let answer = within(caller.hear(false)).await.unwrap();
-            let (whole, bytes) = resource.take();
-            assert!(bytes > 1_000_000, "it was on its way");
+            let (whole, _) = resource.take();
             if is_allowed {
                 assert_eq!((answer.status(), whole.unwrap()[0].content.len()), (200, content.len()));
             } else {
