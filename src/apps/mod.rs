@@ -206,6 +206,9 @@ impl App {
 
     /// Its requests have cost so many tokens.
     pub fn spent(&self, tokens: u64) {
+        if tokens == 0 {
+            return;
+        }
         self.used.tokens.fetch_add(tokens, Ordering::Relaxed);
         if let Some(limit) = &self.tokens {
             limit.allowance.used(tokens, Instant::now());

@@ -72,7 +72,7 @@ where
 {
     let heard = Arc::new(AtomicBool::new(false));
     let hearing = heard.clone();
-    let io = Listening { io: MayBeDeaf::new(io), on_read: move |_| hearing.store(true, Ordering::Relaxed) };
+    let io = Listening { io: MayBeDeaf::new(io), on_read: move |_: &[u8]| hearing.store(true, Ordering::Relaxed) };
     let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
     let task = Task(tokio::spawn(run(connection)).abort_handle());
     Ok(Http1 { sender, heard, _task: Some(task) })
@@ -94,7 +94,7 @@ where
 {
     let told = Arc::new(AtomicBool::new(false));
     let telling = told.clone();
-    let io = Listening { io, on_read: move |_| telling.store(true, Ordering::Relaxed) };
+    let io = Listening { io, on_read: move |_: &[u8]| telling.store(true, Ordering::Relaxed) };
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // One does not have to wait for the upstream's settings, which are the first that it says; the others of a crowd do,

@@ -6,19 +6,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Calls `on_read` after every read that brought bytes, with their number.
+/// Calls `on_read` after every read that brought bytes, with them.
 pub(super) struct Listening<T, F> {
     pub(super) io: T,
     pub(super) on_read: F,
 }
 
-impl<T: AsyncRead + Unpin, F: Fn(usize) + Unpin> AsyncRead for Listening<T, F> {
+impl<T: AsyncRead + Unpin, F: Fn(&[u8]) + Unpin> AsyncRead for Listening<T, F> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
-        let length = buffer.filled().len() - before;
-        if length > 0 {
-            (self.on_read)(length);
+        let brought = buffer.filled().get(before..).unwrap_or_default();
+        if !brought.is_empty() {
+            (self.on_read)(brought);
         }
         Poll::Ready(read)
     }

@@ -18,7 +18,7 @@ pub mod upstream;
 
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_EXTENSIONS};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -152,6 +152,10 @@ impl Forwarder {
         upgrade::remove_key_protocol(&mut parts.headers);
         if let Some(switching) = &switching {
             upgrade::announce(&mut parts.headers, switching.protocol.clone());
+            if app.counts_tokens() {
+                // Compressed, messages would not tell what they cost.
+                parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+            }
         }
         let mut ready = Ready { parts, target, upload, interim, switching, token: None };
         if let Some(token) = token {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::body::BodyError;
 use super::listening::Listening;
 use crate::apps::KEY_PROTOCOL;
+use crate::inspect::usage::SocketUsageReader;
 use crate::server::{Rewound, Switch, list};
 use crate::telemetry::exchange::Exchange;
 
@@ -100,10 +101,15 @@ async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, ex
     let heard = Mutex::new(Instant::now());
     let received = AtomicUsize::new(0);
     let hear = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    let mut caller = Listening { io: caller, on_read: |_| hear() };
-    let on_read = |length| {
-        received.fetch_add(length, Ordering::Relaxed);
+    let mut caller = Listening { io: caller, on_read: |_: &[u8]| hear() };
+    let spending = exchange.spending();
+    let usage = Mutex::new(SocketUsageReader::new());
+    let on_read = |bytes: &[u8]| {
+        received.fetch_add(bytes.len(), Ordering::Relaxed);
         hear();
+        if let Some(app) = &spending {
+            app.spent(usage.lock().unwrap_or_else(PoisonError::into_inner).read(bytes));
+        }
     };
     let mut resource = Listening { io: EndsAnyhow(TokioIo::new(resource)), on_read };
     tokio::select! {

@@ -5,6 +5,7 @@
 //! JSON as RFC 8259 has it and nothing beside, and say so as soon as content is something else.
 
 mod events;
+mod frames;
 mod json;
 pub mod model;
 pub mod usage;

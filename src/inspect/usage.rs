@@ -5,6 +5,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::Deserialize;
 
 use super::events::{Events, Part};
+use super::frames::{self, Frames};
 use super::json::{Document, Found, Place};
 
 /// The longest name of a model that is kept, in bytes.
@@ -153,6 +154,40 @@ impl UsageReader {
             Form::Json(message) => message.whole().unwrap_or(&self.said),
             Form::Events { .. } | Form::Unknown => &self.said,
         }
+    }
+}
+
+/// Reads what a server says over a WebSocket for what it has cost: each response of a session by itself.
+#[derive(Debug, Default)]
+pub struct SocketUsageReader {
+    frames: Frames,
+    message: Option<Box<Message>>,
+}
+
+impl SocketUsageReader {
+    /// A reader of what follows the switch of protocols.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the next piece, and how many tokens the messages have cost that end in it.
+    #[must_use]
+    pub fn read(&mut self, mut piece: &[u8]) -> u64 {
+        let mut tokens = 0_u64;
+        while let Some(part) = self.frames.next(&mut piece) {
+            let message = self.message.get_or_insert_with(|| Box::new(Message::new(EVENT)));
+            match part {
+                frames::Part::Text(text) => message.read(text),
+                frames::Part::End => {
+                    if let Some(Said { cost: Cost::Told(usage), .. }) = message.whole() {
+                        tokens = tokens.saturating_add(usage.total());
+                    }
+                    self.message = None;
+                }
+            }
+        }
+        tokens
     }
 }
 
@@ -400,6 +435,27 @@ mod tests {
                 from = to;
             }
             prop_assert_eq!((reader.usage(), reader.model().map(str::to_owned), reader.events()), whole);
+        }
+    }
+
+    #[test]
+    fn each_response_of_a_session_has_its_cost() {
+        let text = |text: &str| {
+            let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+            [&[0x81, 126], &length[..], text.as_bytes()].concat()
+        };
+        let done = r#"{"type":"response.done","response":{"id":"r","usage":{"input_tokens":3,"output_tokens":4}}}"#;
+        let session = [
+            text(r#"{"type":"response.created","response":{"usage":null}}"#),
+            text(done),
+            text("no JSON"),
+            text(done),
+            text(r#"{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":1}}}"#),
+        ]
+        .concat();
+        for length in 1..session.len() {
+            let mut reader = SocketUsageReader::new();
+            assert_eq!(session.chunks(length).map(|piece| reader.read(piece)).sum::<u64>(), 16, "{length}");
         }
     }
 

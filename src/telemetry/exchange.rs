@@ -112,6 +112,12 @@ impl Exchange {
         }
     }
 
+    /// Whose tokens are spent by what follows a switch of protocols, if it matters how many.
+    #[must_use]
+    pub fn spending(&self) -> Option<Arc<App>> {
+        self.app.counts_tokens().then(|| self.app.clone())
+    }
+
     /// What follows a switch of protocols has gone by.
     pub fn passed(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
@@ -159,9 +165,7 @@ impl Drop for Exchange {
             (None, Some(sent)) => sent.tokens(),
             (None, None) => 0,
         };
-        if spent > 0 {
-            self.app.spent(spent);
-        }
+        self.app.spent(spent);
         match &self.end {
             // Probes and pages of the proxy itself are no news.
             End::Completed if self.route == Route::Own => {

@@ -153,3 +153,26 @@ async fn a_call_is_opened_with_the_callers_short_lived_key() {
         assert_eq!(came.headers[AUTHORIZATION] == format!("Bearer {bearer}"), passes);
     }
 }
+
+#[tokio::test]
+async fn each_response_of_a_session_is_taken_from_the_apps_tokens() {
+    let app = ["access.require_key=true", "apps.talker.key=talkers-key", "apps.talker.tokens_per_minute=1000000"];
+    let world = World::with(&app, |_| ()).await;
+    let tokens = async || {
+        let status: Value = within(world.get("/status").await.json()).await.unwrap();
+        status["apps"][0]["tokens"].as_u64().unwrap()
+    };
+    let compressed = ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits");
+    let (mut socket, _) = open(&world.proxy, V1[0], &[("api-key", "talkers-key"), compressed]).await.unwrap();
+    let sent = world.last(Route::Realtime).headers;
+    assert!(!sent.contains_key("sec-websocket-extensions"), "compressed, nobody could count");
+    hear(&mut socket).await;
+    let mut cost = 0;
+    for _ in 0..2 {
+        let events = converse(&mut socket).await;
+        cost += events.last().unwrap()["response"]["usage"]["total_tokens"].as_u64().unwrap();
+        // While the session goes on.
+        assert_eq!(tokens().await, cost);
+    }
+    assert!(cost > 0);
+}

@@ -1,9 +1,11 @@
 //! A caller's content on its way to the resource: passed on as it comes, and the beginning of it held by reference, so
 //! that it can be sent once more if a kept connection turns out to be dead.
 
+mod source;
+
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,27 +14,17 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::fields;
 use super::permission::{Permission, Waiting};
 use super::silence::Silence;
 use crate::apps::models::Screening;
-use crate::error::{Causes, ProxyError, RequestPart};
-use crate::server::{Content, ContentError};
+use crate::error::{ProxyError, RequestPart};
+use crate::server::Content;
 use crate::telemetry::meter::Sent;
+
+use source::{Arrival, Source, UploadError, open};
 
 /// Whoever waits for a request sees its deadline first, and answers with it.
 const AFTER_DEADLINE: Duration = Duration::from_secs(1);
-
-/// Content up to this size is held; longer content cannot be sent again.
-const LONGEST_HELD: usize = 1 << 20;
-/// Nor can content in more pieces: each costs memory, however small it is.
-const MOST_PIECES: usize = 16 * 1024;
-
-/// How much content is read before its turn, to learn which model it asks for: requests that are refused because of that
-/// never reach the resource…
-const LONGEST_LOOK: usize = 64 * 1024;
-/// …nor in more pieces.
-const MOST_LOOKED_AT: usize = 1024;
 
 /// The content of one request, over all attempts to send it.
 #[derive(Debug)]
@@ -50,39 +42,6 @@ pub(super) enum Stall {
     Caller,
     /// The resource takes nothing.
     Resource,
-}
-
-/// How much of the content there is to come.
-#[derive(Debug)]
-enum Arrival {
-    Coming,
-    Ended,
-    /// It cannot be had, and that is the caller's doing.
-    Broken(ProxyError),
-}
-
-#[derive(Debug)]
-struct Source {
-    incoming: Content,
-    /// What has come so far, or nothing once that was too much.
-    held: Vec<Bytes>,
-    held_bytes: usize,
-    complete: bool,
-    arrival: Arrival,
-    received: u64,
-    sent: Option<Sent>,
-    /// The most that may come.
-    most: u64,
-    /// Which attempt may read: a connection that failed may still hold the body of an earlier one.
-    attempt: u32,
-    taken: Option<oneshot::Sender<()>>,
-    /// When content last moved, and whether it is the caller that is waited for since.
-    moved: Instant,
-    awaited: bool,
-    /// For a caller that stops after it was answered early: nobody waits for its request then.
-    silence: Silence,
-    /// Looks at what the content asks for before it goes on.
-    screening: Option<Screening>,
 }
 
 impl Upload {
@@ -240,125 +199,10 @@ struct Reading {
     next: usize,
 }
 
-/// Why content broke off.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum UploadError {
-    #[error("the caller broke off")]
-    Caller(#[source] ContentError),
-    #[error("the caller was silent")]
-    Silent,
-    #[error("the request's content is too long")]
-    TooLong,
-    #[error("the request's content asks for what it may not")]
-    Denied,
-    #[error("the resource answered instead of asking for the content")]
-    Unwanted,
-    #[error("the request is being sent on another connection")]
-    Superseded,
-}
-
 impl RequestBody {
     /// Nothing is read before `permission` is given.
     pub(super) fn wait_for(&mut self, permission: &Permission) {
         self.waiting = Some(permission.waiting());
-    }
-}
-
-impl Source {
-    /// Whether it is not yet known which model is asked for, and may be from what comes next.
-    fn wants_a_look(&self) -> bool {
-        matches!(self.arrival, Arrival::Coming)
-            && self.held_bytes < LONGEST_LOOK
-            && self.held.len() < MOST_LOOKED_AT
-            && self.screening.as_ref().is_some_and(|screening| !screening.has_seen())
-    }
-
-    fn fault(&self) -> Option<&ProxyError> {
-        match &self.arrival {
-            Arrival::Broken(error) => Some(error),
-            Arrival::Coming | Arrival::Ended => None,
-        }
-    }
-
-    /// Looks at what has come, before anybody takes it.
-    fn look(&mut self, data: Option<&Bytes>, is_end: bool) -> Result<(), UploadError> {
-        let Some(screening) = &mut self.screening else { return Ok(()) };
-        let looked = data.map_or(Ok(()), |data| screening.read(data));
-        looked.and_then(|()| if is_end { screening.end() } else { Ok(()) }).map_err(|error| {
-            self.arrival = Arrival::Broken(error);
-            self.end();
-            UploadError::Denied
-        })
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        self.awaited = frame.is_pending();
-        let Poll::Ready(frame) = frame else {
-            ready!(self.silence.poll(cx));
-            self.end();
-            return Poll::Ready(Some(Err(UploadError::Silent)));
-        };
-        self.moved = Instant::now();
-        self.silence.broken();
-        let frame = match frame {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                let problem = format!("the request's content broke off: {}", Causes(&error));
-                self.arrival = Arrival::Broken(ProxyError::InvalidRequest(problem.into()));
-                self.end();
-                return Poll::Ready(Some(Err(UploadError::Caller(error))));
-            }
-            None => {
-                if let Err(error) = self.look(None, true) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                self.arrival = Arrival::Ended;
-                self.end();
-                return Poll::Ready(None);
-            }
-        };
-        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.received += length;
-        if let Some(sent) = &self.sent {
-            sent.add(length);
-        }
-        if self.received > self.most {
-            self.arrival = Arrival::Broken(ProxyError::BodyTooLarge { most: self.most });
-            self.end();
-            return Poll::Ready(Some(Err(UploadError::TooLong)));
-        }
-        let is_end = self.incoming.is_end_stream();
-        if let Err(error) = self.look(frame.data_ref(), is_end || frame.is_trailers()) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        if is_end {
-            self.arrival = Arrival::Ended;
-            self.end();
-        }
-        self.hold(&frame);
-        Poll::Ready(Some(Ok(fields::clean_request_frame(frame))))
-    }
-
-    fn end(&mut self) {
-        // Nobody listens any more if the response came first.
-        let _ = self.taken.take().map(|taken| taken.send(()));
-    }
-
-    fn hold(&mut self, frame: &Frame<Bytes>) {
-        match frame.data_ref() {
-            Some(data)
-                if self.complete && self.held_bytes + data.len() <= LONGEST_HELD && self.held.len() < MOST_PIECES =>
-            {
-                self.held_bytes += data.len();
-                self.held.push(data.clone());
-            }
-            // Too long, or trailers, which are too rare to be held.
-            _ => {
-                self.complete = false;
-                self.held = Vec::new();
-            }
-        }
     }
 }
 
@@ -411,9 +255,4 @@ impl Drop for Reading {
             source.end();
         }
     }
-}
-
-/// A panic elsewhere leaves nothing half done in here.
-fn open(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
-    source.lock().unwrap_or_else(PoisonError::into_inner)
 }
