@@ -160,11 +160,11 @@ fn as_user<T: Send>(uid: u32, what: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// A connection from a port, reusing one that was just left.
+/// A connection from a port, also if that was just left; from an address that no other test has, or it could be taken.
 fn connect_from(port: u16, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+    socket.bind(&SocketAddr::from(([127, 77, 7, 7], port)).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     socket.into()
 }
@@ -281,7 +281,7 @@ async fn whoever_leaves_does_not_hide_behind_who_comes_next() {
     world.running.process().signal(Signal::STOP);
     // Theirs ends with a reset and leaves its port; root's next connection has the same addresses and ports.
     let port = as_user(THEIRS, || {
-        let mut reset = TcpStream::connect(address).unwrap();
+        let mut reset = connect_from(0, address);
         let port = reset.local_addr().unwrap().port();
         reset.write_all(CHAT.as_bytes()).unwrap();
         SockRef::from(&reset).set_linger(Some(Duration::ZERO)).unwrap();
