@@ -1,12 +1,12 @@
 //! `access.peer_users`: who is at the other end of a connection decides, before it is heard. Needs root, to be several users.
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aoai_auth_proxy::emulator::{Emulator, Route};
 use axum::body::Body;
@@ -162,11 +162,24 @@ fn as_user<T: Send>(uid: u32, what: impl FnOnce() -> T + Send) -> T {
 
 /// A connection from a port, also if that was just left; from an address that no other test has, or it could be taken.
 fn connect_from(port: u16, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
-    socket.bind(&SocketAddr::from(([127, 77, 7, 7], port)).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.into()
+    let attempt = || -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from(([127, 77, 7, 7], port)).into())?;
+        socket.connect(&to.into())?;
+        Ok(socket.into())
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match attempt() {
+            Ok(stream) => return stream,
+            // A program that another test starts has the socket that was left for as long as it takes to start.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && Instant::now() < until => {
+                thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[tokio::test]
