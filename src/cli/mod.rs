@@ -1,109 +1,41 @@
-//! The command line: its options, and one file a subcommand.
+//! The command line: what can be written on it, and one file a subcommand.
 
+mod completions;
 mod demo;
 mod emulator;
+mod health;
+mod line;
 mod serve;
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use line::Command;
+pub use line::CommandLine;
 
-use crate::config::{ConfigError, Environment, Overrides};
+use crate::config::{ConfigError, Environment};
 use crate::identity::credential::CredentialsError;
 use crate::server::ListenError;
-
-/// A local authenticating reverse proxy for Azure OpenAI.
-///
-/// Takes plain OpenAI-compatible requests on this machine, puts a fresh Microsoft Entra token on them and passes them on to
-/// the resource. Without a subcommand: serve.
-#[derive(Debug, Parser)]
-#[command(name = "aoai-auth-proxy", version, max_term_width = 100)]
-pub struct CommandLine {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    options: Options,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the proxy (the default).
-    Serve,
-    /// Run the proxy against an embedded Azure emulator; needs no configuration and no Azure.
-    Demo,
-    /// Run the embedded Azure emulator alone, for other programs' tests.
-    Emulator,
-}
-
-/// Options that every subcommand takes.
-#[derive(Debug, Args)]
-struct Options {
-    /// Configuration file (TOML).
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address to listen on; port 0 picks a free one.
-    #[arg(long, global = true, value_name = "ADDR")]
-    listen: Option<String>,
-    /// The Azure OpenAI resource, like <https://NAME.openai.azure.com>.
-    #[arg(long, global = true, value_name = "URL")]
-    endpoint: Option<String>,
-    /// auto, managed-identity, workload-identity, azure-cli, azure-developer-cli, client-secret or client-certificate.
-    #[arg(long, global = true, value_name = "KIND")]
-    credential: Option<String>,
-    /// Application, or user-assigned identity.
-    #[arg(long, global = true, value_name = "ID")]
-    client_id: Option<String>,
-    /// Directory.
-    #[arg(long, global = true, value_name = "ID")]
-    tenant_id: Option<String>,
-    /// error, warn, info, debug, trace or off; or directives by module.
-    #[arg(long, global = true, value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// text or json.
-    #[arg(long, global = true, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// Any key of the configuration; may be repeated.
-    #[arg(long, global = true, value_name = "section.key=value")]
-    set: Vec<String>,
-}
-
-impl Options {
-    fn overrides(self) -> Overrides {
-        let named = [
-            ("--listen", "listen.address", self.listen),
-            ("--endpoint", "upstream.endpoint", self.endpoint),
-            ("--credential", "credential.kind", self.credential),
-            ("--client-id", "credential.client_id", self.client_id),
-            ("--tenant-id", "credential.tenant_id", self.tenant_id),
-            ("--log-level", "telemetry.log_level", self.log_level),
-            ("--log-format", "telemetry.log_format", self.log_format),
-        ];
-        Overrides {
-            file: self.config,
-            named: named.into_iter().filter_map(|(option, key, value)| Some((option, key, value?))).collect(),
-            assignments: self.set,
-        }
-    }
-}
 
 /// Runs what the command line asks for, to its end.
 #[must_use]
 pub fn run(line: CommandLine) -> ExitCode {
-    let overrides = line.options.overrides();
+    let (environment, overrides) = (Environment::process(), line.options.overrides());
+    let done = |()| ExitCode::SUCCESS;
     let outcome = match line.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(&Environment::process(), &overrides),
-        Command::Demo => demo::run(overrides),
-        Command::Emulator => emulator::run(),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("aoai-auth-proxy: {}", crate::error::Causes(&failure));
-            failure.exit_code()
+        Command::Serve => serve::run(&environment, &overrides).map(done),
+        Command::Demo => demo::run(overrides).map(done),
+        Command::Health(asked) => health::run(&environment, &overrides, &asked).map(done),
+        Command::Emulator => emulator::run().map(done),
+        Command::Completions { shell } => {
+            completions::print(shell);
+            Ok(ExitCode::SUCCESS)
         }
-    }
+    };
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("aoai-auth-proxy: {}", crate::error::Causes(&failure));
+        failure.exit_code()
+    })
 }
 
 /// Why a subcommand did not end well.
@@ -127,6 +59,8 @@ enum Failure {
     Runtime(#[source] std::io::Error),
     #[error("logging did not start")]
     Logs(#[from] tracing_subscriber::util::TryInitError),
+    #[error("not well: {0}")]
+    Unwell(String),
     #[error("ended at once, as asked, before every running request had ended")]
     CutOff,
 }
@@ -145,6 +79,7 @@ impl Failure {
             | Self::Emulator(_)
             | Self::Runtime(_)
             | Self::Logs(_)
+            | Self::Unwell(_)
             | Self::CutOff => ExitCode::FAILURE,
         }
     }

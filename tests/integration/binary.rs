@@ -253,3 +253,19 @@ async fn the_demo_needs_nothing_and_says_what_to_try() {
     assert_eq!(code, 2);
     assert!(errors.contains("--endpoint"), "{errors}");
 }
+
+#[tokio::test]
+async fn shells_are_told_what_there_is_to_complete() {
+    for (shell, expected) in [
+        ("bash", "complete -F _aoai__auth__proxy"),
+        ("zsh", "#compdef aoai-auth-proxy"),
+        ("fish", "complete -c aoai-auth-proxy"),
+    ] {
+        let (code, output, errors) = outcome(program().args(["completions", shell])).await;
+        assert_eq!((code, &*errors), (0, ""), "{shell}");
+        assert!(output.contains("health") && output.contains(expected), "{shell}: {output}");
+    }
+    let (code, _, errors) = outcome(program().args(["completions", "tcsh"])).await;
+    assert_eq!(code, 2);
+    assert!(errors.contains("tcsh") && errors.contains("zsh"), "{errors}");
+}

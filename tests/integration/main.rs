@@ -29,6 +29,7 @@ mod faults;
 mod forward;
 mod framing;
 mod guard;
+mod health;
 mod interim;
 mod limits;
 mod management;
