@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::config::Show;
 use super::health::Health;
 use crate::config::Overrides;
 
@@ -33,10 +34,12 @@ pub struct CommandLine {
 pub(super) enum Command {
     /// Run the proxy (the default).
     Serve,
-    /// Run the proxy against an embedded Azure emulator; needs no configuration and no Azure.
-    Demo,
+    /// Show the configuration in force and where each value comes from, as TOML, without secrets.
+    Config(Show),
     /// Ask a running proxy, at the address of the same configuration, how it is; exit status 0 or 1.
     Health(Health),
+    /// Run the proxy against an embedded Azure emulator; needs no configuration and no Azure.
+    Demo,
     /// Run the embedded Azure emulator alone, for other programs' tests.
     Emulator,
     /// Print what a shell needs to complete this program's options.
@@ -44,6 +47,8 @@ pub(super) enum Command {
         /// bash, elvish, fish, powershell or zsh.
         shell: Shell,
     },
+    /// Print the manual page, in roff.
+    Man,
 }
 
 /// Options that every subcommand takes.

@@ -1,10 +1,12 @@
 //! The command line: what can be written on it, and one file a subcommand.
 
 mod completions;
+mod config;
 mod demo;
 mod emulator;
 mod health;
 mod line;
+mod man;
 mod serve;
 
 use std::io::Write;
@@ -25,12 +27,14 @@ pub fn run(line: CommandLine) -> ExitCode {
     let outcome = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&environment, &overrides).map(done),
         Command::Demo => demo::run(overrides).map(done),
+        Command::Config(show) => config::run(&environment, &overrides, &show).map(done),
         Command::Health(asked) => health::run(&environment, &overrides, &asked).map(done),
         Command::Emulator => emulator::run().map(done),
         Command::Completions { shell } => {
             completions::print(shell);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man => man::print().map(done),
     };
     outcome.unwrap_or_else(|failure| {
         eprintln!("aoai-auth-proxy: {}", crate::error::Causes(&failure));
@@ -59,6 +63,8 @@ enum Failure {
     Runtime(#[source] std::io::Error),
     #[error("logging did not start")]
     Logs(#[from] tracing_subscriber::util::TryInitError),
+    #[error("cannot write the manual page")]
+    Manual(#[source] std::io::Error),
     #[error("not well: {0}")]
     Unwell(String),
     #[error("ended at once, as asked, before every running request had ended")]
@@ -79,6 +85,7 @@ impl Failure {
             | Self::Emulator(_)
             | Self::Runtime(_)
             | Self::Logs(_)
+            | Self::Manual(_)
             | Self::Unwell(_)
             | Self::CutOff => ExitCode::FAILURE,
         }

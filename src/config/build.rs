@@ -65,7 +65,7 @@ fn read(layers: &Layers) -> Result<Settings, ConfigError> {
                 let expected = rest.split_once(", ").map_or("", |(_, expected)| expected);
                 // Of an app's keys, the library adds whose they are.
                 let expected = expected.split_once(" for key `").map_or(expected, |(expected, _)| expected);
-                layers.unknown_key(&key, expected.to_owned())
+                layers.unknown_key(&key, expected)
             }
             None => layers.bad_value(&key, problem),
         }
@@ -138,6 +138,32 @@ fn management(settings: settings::Management, cloud: &CloudParts) -> Management 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Overrides;
+    use crate::config::keys::{KEYS, Key};
+
+    /// The keys of a section, as the reader of the configuration itself names them: in its error for one that there is not.
+    fn keys_read(section: &str) -> Vec<String> {
+        let section = section.replace("NAME", "one");
+        let assignments =
+            vec!["upstream.endpoint=https://name.openai.azure.com".to_owned(), format!("{section}.zzz=1")];
+        let error = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect_err("no such key");
+        let ConfigError::UnknownKey { expected, .. } = error else { panic!("{error}") };
+        let names = expected.split('`').skip(1).step_by(2);
+        names.map(|name| format!("{section}.{name}").replace("one", "NAME")).collect()
+    }
+
+    #[test]
+    fn every_key_that_is_read_is_told_of() {
+        let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
+        sections.dedup();
+        for section in &sections {
+            let told: Vec<_> = KEYS.iter().filter(|key| key.section() == *section).map(|key| key.name).collect();
+            assert_eq!(keys_read(section), told);
+        }
+        let error = Config::isolated(&Overrides { assignments: vec!["zzz.a=1".to_owned()], ..Overrides::default() });
+        let Err(ConfigError::UnknownKey { expected, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(expected.split('`').skip(1).step_by(2).count(), sections.len(), "{expected}");
+    }
 
     #[test]
     fn every_cloud_has_its_hosts() {

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use super::keys::near_choice;
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -72,9 +74,12 @@ impl TryFrom<String> for Cloud {
 
 /// The choice that `text` names, or which names there are.
 fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let names = || choices.iter().map(|(name, _)| *name);
     let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-    found.ok_or_else(|| format!("expected one of {}", names()))
+    found.ok_or_else(|| {
+        let meant = near_choice(text, names()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+        format!("{meant}expected one of {}", names().collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// `telemetry.log_level`, read: a level for the proxy's own lines, or directives by module.

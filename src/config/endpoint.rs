@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::uri::{Authority, Scheme};
 use rustls::pki_types::{DnsName, ServerName};
 use serde::Deserialize;
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 /// Where the resource is: scheme, authority, and what its paths begin with.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,12 +25,19 @@ impl Endpoint {
     /// # Errors
     ///
     /// Says what would be right if the text is no URL, names a scheme other than `https` (`http` for a loopback host) or a
-    /// host that DNS cannot name, or carries a user, a query or a fragment.
+    /// host that DNS cannot name, carries a user, a query or a fragment, or is what one operation is asked at.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (url, server_name) = service(text)?;
         let path = url.path().trim_end_matches('/');
         let path = path.strip_suffix("/openai/v1").or_else(|| path.strip_suffix("/openai")).unwrap_or(path);
         let path = path.trim_end_matches('/');
+        if ["/openai/deployments", "/openai/v1/"].iter().any(|inside| path.contains(inside)) {
+            return Err(
+                "is the address of one deployment or operation; expected the resource's, like https://NAME.openai.azure.com. \
+                 A request names its deployment as its model"
+                    .to_owned(),
+            );
+        }
         if path.contains("..") || path.contains("//") || path.contains('%') {
             return Err("the path must be plain: no `..`, `//` or `%`".to_owned());
         }
@@ -136,13 +143,16 @@ fn host_is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
 }
 
 fn plain_url(text: &str) -> Result<(Url, ServerName<'static>), String> {
-    let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL ({error}); expected https://HOST"))?;
+    let url = Url::parse(text.trim()).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => "begins with no scheme; expected https://HOST".to_owned(),
+        error => format!("is not a URL ({error}); expected https://HOST"),
+    })?;
     let server_name = server_name(&url)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not carry a user name or password".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not carry a query or a fragment".to_owned());
+        return Err("must not carry a query or a fragment; expected https://HOST".to_owned());
     }
     Ok((url, server_name))
 }

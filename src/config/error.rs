@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use config::ValueKind;
 
+use super::keys;
+
 /// A configuration that nothing can be started with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -41,6 +43,14 @@ pub enum ConfigError {
         layer: String,
         /// Which keys there are.
         expected: String,
+    },
+    /// A key that was asked about does not exist.
+    #[error("there is no key `{key}`{}; `aoai-auth-proxy config` lists all", near.as_ref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default())]
+    NoSuchKey {
+        /// The key, as it was asked about.
+        key: String,
+        /// What it was probably meant to be.
+        near: Option<String>,
     },
     /// A value of the wrong type or out of range.
     #[error("`{key}` = {value} (from {layer}): {problem}")]
@@ -83,14 +93,8 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown(String);
 
-/// Keys that hold secrets.
-const SECRET_KEYS: [&str; 2] = ["credential.client_secret", "credential.client_certificate_password"];
-
 /// Sections whose keys mostly hold secrets.
 const SECRET_SECTIONS: [&str; 2] = ["credential", "apps"];
-
-/// What may be seen of an app.
-const OPEN_OF_APPS: [&str; 4] = [".key_file", ".models", ".requests_per_minute", ".tokens_per_minute"];
 
 /// Parts of names that people give to secrets.
 const SECRET_NAMES: [&str; 6] = ["secr", "key", "pass", "pwd", "token", "auth"];
@@ -98,10 +102,16 @@ const SECRET_NAMES: [&str; 6] = ["secr", "key", "pass", "pwd", "token", "auth"];
 impl Shown {
     /// The value of a key that there is.
     pub(super) fn known(key: &str, value: &ValueKind) -> Self {
+        let section = key.split('.').next().unwrap_or_default();
         // A section that was given a value: whatever it was meant for, it may be the secret.
-        let of_an_app = key.starts_with("apps.") && !OPEN_OF_APPS.iter().any(|open| key.ends_with(open));
-        let secret = of_an_app || SECRET_KEYS.contains(&key) || SECRET_SECTIONS.contains(&key);
-        if secret { Self::hidden() } else { Self::open(value) }
+        let secret = keys::find(key).map_or(SECRET_SECTIONS.contains(&section), |key| key.is_secret);
+        let is_address = key.ends_with("endpoint") || key.ends_with("_host");
+        match value {
+            _ if secret => Self::hidden(),
+            // Some write a password or a key into it.
+            ValueKind::String(text) if is_address => Self::url(text),
+            value => Self::open(value),
+        }
     }
 
     /// The value of a key that there is not: hidden wherever it may have been meant for one that holds a secret.
@@ -117,10 +127,12 @@ impl Shown {
         Self(format!("{text:?}"))
     }
 
-    /// A URL without what may be a user's name and password in it: scheme, host and port.
+    /// A URL without what may be a user's name and password in it, or a key in its query.
     pub(super) fn url(text: &str) -> Self {
-        let Some((_, behind)) = text.rsplit_once('@') else { return Self(format!("{text:?}")) };
-        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        let shown = text.find(['?', '#']).map_or(text, |end| &text[..=end]);
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        let Some((_, behind)) = shown.rsplit_once('@') else { return Self(format!("{:?}", format!("{shown}{more}"))) };
+        let scheme = shown.split_once("://").map_or("", |(scheme, _)| scheme);
         let separator = if scheme.is_empty() { "" } else { "://" };
         let host = behind.split(['/', '?', '#', '\\']).next().unwrap_or_default();
         let plain = |part: &str, signs: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c));
@@ -137,6 +149,7 @@ impl Shown {
 
     fn open(value: &ValueKind) -> Self {
         Self(match value {
+            ValueKind::String(text) if text.contains("://") => return Self::url(text),
             ValueKind::String(text) => format!("{text:?}"),
             ValueKind::Table(_) => "{…}".to_owned(),
             ValueKind::Array(_) => "[…]".to_owned(),
@@ -192,6 +205,8 @@ mod tests {
             ("https://user:hunter2@proxy:443/x", "https://proxy:443"),
             ("user:hunter2@proxy:443", "proxy:443"),
             ("http://user:hun@ter2@proxy", "http://proxy"),
+            ("https://name.example/?api-key=hunter2", "\"https://name.example/?…\""),
+            ("https://user@name.example/?q=hunter2@x", "https://name.example"),
             ("user:hunter2://@proxy", "(secret)"),
             ("http://user@hunter2 x", "(secret)"),
         ] {

@@ -1,28 +1,16 @@
 //! The layers of the configuration, in order, each with a name that an error message can give.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use config::{File, FileFormat, Source, Value, ValueKind};
 
 use super::error::{ConfigError, Shown};
+use super::keys::{KEYS, near};
 use super::{Environment, Overrides};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
-
-/// Variables that other Azure programs read too, and the keys they set.
-const CONVENTIONAL: [(&str, &str); 11] = [
-    ("AZURE_OPENAI_ENDPOINT", "upstream.endpoint"),
-    ("AZURE_TENANT_ID", "credential.tenant_id"),
-    ("AZURE_CLIENT_ID", "credential.client_id"),
-    ("AZURE_CLIENT_SECRET", "credential.client_secret"),
-    ("AZURE_CLIENT_CERTIFICATE_PATH", "credential.client_certificate_path"),
-    ("AZURE_CLIENT_CERTIFICATE_PASSWORD", "credential.client_certificate_password"),
-    ("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "credential.send_certificate_chain"),
-    ("AZURE_FEDERATED_TOKEN_FILE", "credential.federated_token_file"),
-    ("AZURE_AUTHORITY_HOST", "credential.authority_host"),
-    ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "credential.imds_endpoint"),
-    ("AZURE_SUBSCRIPTION_ID", "management.subscription_id"),
-];
 
 /// Variables of ours: `AOAI_PROXY__SECTION__KEY`.
 const PREFIX: &str = "AOAI_PROXY__";
@@ -31,11 +19,19 @@ const PREFIX: &str = "AOAI_PROXY__";
 type Table = config::Map<String, Value>;
 
 /// All layers, the weakest first.
+#[derive(Debug)]
 pub(super) struct Layers(Vec<Layer>);
 
 struct Layer {
     name: String,
     values: Table,
+}
+
+/// The name alone: values may be secrets.
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 impl Layers {
@@ -45,7 +41,7 @@ impl Layers {
         if let Some((path, named_by)) = find_file(environment, overrides.file.as_deref()) {
             layers.push_file(&path, named_by)?;
         }
-        for (variable, key) in CONVENTIONAL {
+        for (key, variable) in KEYS.iter().filter_map(|key| Some((key.name, key.variable?))) {
             if let Some(value) = environment.get(variable) {
                 layers.push(format!("environment variable {variable}"), key, value)?;
             }
@@ -99,22 +95,42 @@ impl Layers {
     }
 
     /// The error for a key that there is not.
-    pub(super) fn unknown_key(&self, key: &str, expected: String) -> ConfigError {
+    pub(super) fn unknown_key(&self, key: &str, expected: &str) -> ConfigError {
         let (layer, value) = self.origin(key);
+        let expected = meant(key, expected);
         ConfigError::UnknownKey { key: key.to_owned(), value: Shown::unknown(key, value), layer, expected }
+    }
+
+    /// Every layer that sets `key`, the strongest first, and what it sets it to.
+    pub(super) fn origins<'a>(&'a self, key: &str) -> impl Iterator<Item = (&'a str, &'a ValueKind)> {
+        self.0.iter().rev().filter_map(move |layer| Some((layer.name.as_str(), look_up(&layer.values, key)?)))
+    }
+
+    /// What `key` is unless somebody says otherwise.
+    pub(super) fn default_of(&self, key: &str) -> Option<&ValueKind> {
+        self.0.first().and_then(|defaults| look_up(&defaults.values, key))
+    }
+
+    /// The names that any layer has in a section.
+    pub(super) fn names_in(&self, section: &str) -> BTreeSet<String> {
+        let tables = self.0.iter().filter_map(|layer| match look_up(&layer.values, section)? {
+            ValueKind::Table(table) => Some(table.keys().cloned()),
+            _ => None,
+        });
+        tables.flatten().collect()
     }
 
     /// The strongest layer that sets `key`, and what it sets it to.
     fn origin(&self, key: &str) -> (String, &ValueKind) {
-        let found = self.0.iter().rev().find_map(|layer| Some((layer.name.clone(), look_up(&layer.values, key)?)));
-        found.unwrap_or(("no layer".to_owned(), &ValueKind::Nil))
+        let strongest = self.origins(key).next();
+        strongest.map_or(("no layer".to_owned(), &ValueKind::Nil), |(layer, value)| (layer.to_owned(), value))
     }
 
     /// One more layer, stronger than those before it, that sets one key.
     fn push(&mut self, name: String, key: &str, value: &str) -> Result<(), ConfigError> {
         let text = Value::from(value);
         if !is_key(key) {
-            let expected = "expected section.key, like upstream.endpoint".to_owned();
+            let expected = meant(key, "expected section.key, like upstream.endpoint");
             let value = Shown::unknown(key, &text.kind);
             return Err(ConfigError::UnknownKey { key: beginning(key), value, layer: name, expected });
         }
@@ -157,6 +173,11 @@ fn unquoted(error: &str) -> String {
         Some(place) => format!("{place}: {}", lines.skip(QUOTATION).collect::<Vec<_>>().join(", ")),
         None => first.to_owned(),
     }
+}
+
+/// What was `expected`, behind what `key` was probably meant to be.
+fn meant(key: &str, expected: &str) -> String {
+    near(key).map_or_else(|| expected.to_owned(), |near| format!("did you mean `{near}`? {expected}"))
 }
 
 /// Whether `key` is written as keys are: names joined by dots.

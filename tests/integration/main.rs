@@ -22,6 +22,7 @@ mod configuration;
 mod confine;
 #[cfg(target_os = "linux")]
 mod descriptors;
+mod effective;
 mod errors;
 mod evasion;
 mod explain;
@@ -36,6 +37,7 @@ mod management;
 mod mangled;
 #[cfg(target_os = "linux")]
 mod memory;
+mod mistakes;
 mod paths;
 #[cfg(target_os = "linux")]
 mod peers;
