@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use crate::apps::{App as Caller, Apps, OTHERS};
+use crate::apps::{App as Caller, Apps, OTHERS, models};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{ErrorReport, ProxyError};
@@ -199,6 +199,12 @@ impl App {
             let sent = Sent::new(request.headers());
             request.extensions_mut().insert(sent.clone());
             exchange.sends(sent);
+        }
+        if let Some(asked) = exchange.asks() {
+            if let Some(model) = models::named_in_address(request.uri()) {
+                asked.names(&model);
+            }
+            request.extensions_mut().insert(asked.clone());
         }
         let response = self.0.forwarder.forward(request, target, id, app).await?;
         exchange.receives(response.status(), response.headers());

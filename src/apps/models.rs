@@ -142,6 +142,20 @@ impl Models {
     }
 }
 
+/// The model that a request's address names, if it does: in its path, or where WebSockets of the realtime API begin.
+#[must_use]
+pub fn named_in_address(uri: &Uri) -> Option<Cow<'_, str>> {
+    if let Some(rest) = uri.path().strip_prefix("/openai/deployments/") {
+        let (name, _) = rest.split_once('/')?;
+        return percent_decode_str(name).decode_utf8().ok();
+    }
+    if !NAMED_IN_QUERY.contains(&uri.path()) {
+        return None;
+    }
+    let mut pairs = form_urlencoded::parse(uri.query()?.as_bytes());
+    pairs.find(|(key, _)| key == "model" || key == "deployment").map(|(_, value)| value)
+}
+
 /// Whether content is said to be written otherwise than JSON is (RFC 8259 §8.1); whoever believes it may read other names.
 fn has_another_charset(kind: &HeaderValue) -> bool {
     let kind = kind.as_bytes().to_ascii_lowercase();

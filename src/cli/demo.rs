@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::serve::{open_many_files, proxy};
 use super::{Failure, block_on, say};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Environment, Overrides};
 use crate::confine;
 use crate::emulator::{self, Emulator};
 use crate::server::Listeners;
@@ -14,22 +14,23 @@ use crate::tls;
 /// Options that would say where Azure is or who we are: the demo decides both.
 const DECIDED: [&str; 4] = ["--endpoint", "--credential", "--client-id", "--tenant-id"];
 
-pub(super) fn run(overrides: Overrides) -> Result<(), Failure> {
+pub(super) fn run(environment: &Environment, overrides: Overrides) -> Result<(), Failure> {
     if overrides.file.is_some() {
         return Err(Failure::DemoOption("--config"));
     }
     if let Some((option, ..)) = overrides.named.iter().find(|(option, ..)| DECIDED.contains(option)) {
         return Err(Failure::DemoOption(option));
     }
-    block_on(demo(overrides))
+    block_on(demo(environment, overrides))
 }
 
-async fn demo(mut overrides: Overrides) -> Result<(), Failure> {
+async fn demo(environment: &Environment, mut overrides: Overrides) -> Result<(), Failure> {
     let emulator = Emulator::start(emulator::Options::default()).await.map_err(Failure::Emulator)?;
     // Behind what the user said: the demo's own settings win.
     overrides.assignments.extend(settings(&emulator));
     let config = Config::isolated(&overrides)?;
-    logs::start(&config.telemetry)?;
+    let logs = logs::start(&config.telemetry, environment)?;
+    logs.write().map_err(Failure::Runtime)?;
     confine::hide_memory();
     tracing::debug!("not confined: the emulator is in the same process");
     open_many_files();

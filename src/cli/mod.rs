@@ -18,6 +18,7 @@ pub use line::CommandLine;
 use crate::config::{ConfigError, Environment};
 use crate::identity::credential::CredentialsError;
 use crate::server::ListenError;
+use crate::telemetry::logs;
 
 /// Runs what the command line asks for, to its end.
 #[must_use]
@@ -26,7 +27,7 @@ pub fn run(line: CommandLine) -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let outcome = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&environment, &overrides).map(done),
-        Command::Demo => demo::run(overrides).map(done),
+        Command::Demo => demo::run(&environment, overrides).map(done),
         Command::Config(show) => config::run(&environment, &overrides, &show).map(done),
         Command::Health(asked) => health::run(&environment, &overrides, &asked).map(done),
         Command::Emulator => emulator::run().map(done),
@@ -37,7 +38,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Man => man::print().map(done),
     };
     outcome.unwrap_or_else(|failure| {
-        eprintln!("aoai-auth-proxy: {}", crate::error::Causes(&failure));
+        logs::last_words(format!("aoai-auth-proxy: {}", crate::error::Causes(&failure)));
         failure.exit_code()
     })
 }

@@ -20,13 +20,15 @@ use crate::tls;
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
-    logs::start(&config.telemetry)?;
+    let logs = logs::start(&config.telemetry, environment)?;
     confine::hide_memory();
     open_many_files();
     let tls = tls::client(&config.upstream.authorities)?;
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
     // Whatever is opened once is open, and no other thread runs that would escape.
     confine::confine(&config, environment, &[]);
+    // Only now: a thread of before would not be confined.
+    logs.write().map_err(Failure::Runtime)?;
     block_on(proxy(&config, tls, listeners, |_| ()))
 }
 

@@ -90,11 +90,9 @@ pub(super) struct LogLevel(pub(super) Targets);
 impl TryFrom<String> for LogLevel {
     type Error = String;
 
-    /// A bare level is the proxy's own; libraries then only warn.
+    /// A bare level is the proxy's own; libraries then only warn. Beside directives by module, it is for all that they leave.
     fn try_from(text: String) -> Result<Self, String> {
-        let expected =
-            || "expected error, warn, info, debug, trace or off, or directives like info,hyper=debug".to_owned();
-        let directives = match text.parse::<LevelFilter>() {
+        let directives = match level(&text) {
             Ok(LevelFilter::OFF) => Targets::new().with_default(LevelFilter::OFF),
             Ok(level) => Targets::new()
                 .with_default(LevelFilter::WARN.min(level))
@@ -103,20 +101,66 @@ impl TryFrom<String> for LogLevel {
                 .with_target("h2", LevelFilter::ERROR.min(level))
                 // It tells of every certificate that it refuses; so do we, with the host and what to do.
                 .with_target("rustls_platform_verifier", LevelFilter::OFF),
-            // The library takes a lone name for a module at its loudest; here it is a misspelt level.
-            Err(_)
-                if text.split(',').any(|part| !part.contains('=') && part.trim().parse::<LevelFilter>().is_err()) =>
-            {
-                return Err(expected());
-            }
-            Err(_) => text.parse().map_err(|_| expected())?,
+            Err(_) => text.split(',').try_fold(Targets::new(), |directives, part| {
+                Ok::<_, String>(match part.split_once('=') {
+                    Some((module, text)) => directives.with_target(full_name(module.trim())?, level(text)?),
+                    // Not a module at its loudest: a misspelt level.
+                    None => directives.with_default(level(part)?),
+                })
+            })?,
         };
         Ok(Self(directives))
     }
 }
 
+/// The proxy's own modules and the lines of requests, which directives may name without the crate before it.
+const OURS: [&str; 20] = [
+    "app",
+    "apps",
+    "cli",
+    "clock",
+    "config",
+    "confine",
+    "emulator",
+    "error",
+    "explain",
+    "forward",
+    "guard",
+    "identity",
+    "inspect",
+    "lifecycle",
+    "management",
+    "request",
+    "server",
+    "status",
+    "telemetry",
+    "tls",
+];
+
+fn level(text: &str) -> Result<LevelFilter, String> {
+    let text = text.trim();
+    // The library takes no word at all for an error, and numbers for levels.
+    let is_word = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    let level = text.parse().ok().filter(|_| is_word);
+    level.ok_or_else(|| {
+        "expected error, warn, info, debug, trace or off, or directives like info,identity=debug".to_owned()
+    })
+}
+
+fn full_name(module: &str) -> Result<String, String> {
+    let is_name =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !module.split("::").all(is_name) {
+        return Err(format!("`{module}` is no module's name; expected directives like info,identity=debug"));
+    }
+    let is_ours = module.split("::").next().is_some_and(|first| OURS.contains(&first));
+    Ok(if is_ours { format!("aoai_auth_proxy::{module}") } else { module.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
@@ -133,5 +177,46 @@ mod tests {
             assert!(!enabled(bare, "rustls_platform_verifier::verification::others", LevelFilter::ERROR), "{bare}");
         }
         assert!(enabled("info,rustls_platform_verifier=debug", "rustls_platform_verifier", LevelFilter::DEBUG));
+    }
+
+    #[test]
+    fn our_modules_are_known_by_their_names_alone() {
+        let targets =
+            LogLevel::try_from(" Info, identity = DEBUG,forward::pool=trace,request=off,hyper=debug".to_owned())
+                .expect("directives")
+                .0;
+        for (target, level, is_enabled) in [
+            ("aoai_auth_proxy::identity::chain", Level::DEBUG, true),
+            ("aoai_auth_proxy::forward::pool", Level::TRACE, true),
+            ("aoai_auth_proxy::forward", Level::DEBUG, false),
+            ("aoai_auth_proxy::request", Level::ERROR, false),
+            ("aoai_auth_proxy::server", Level::INFO, true),
+            ("aoai_auth_proxy::server", Level::DEBUG, false),
+            ("identity", Level::DEBUG, false),
+            ("hyper::client", Level::DEBUG, true),
+            ("h2", Level::INFO, true),
+        ] {
+            assert_eq!(targets.would_enable(target, &level), is_enabled, "{target} {level}");
+        }
+    }
+
+    #[test]
+    fn our_modules_are_all_there_are() {
+        let map = include_str!("../lib.rs").lines();
+        let modules = map.filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+        let mut known: Vec<_> = modules.chain(["request"]).collect();
+        known.sort_unstable();
+        assert_eq!(known, OURS);
+    }
+
+    #[test]
+    fn what_is_no_level_is_said_to_be_none() {
+        for text in ["loud", "", "3", "info,", "info,loud", "identity", "identity=", "identity=loud", "identity=3"] {
+            let error = LogLevel::try_from(text.to_owned()).unwrap_err();
+            assert!(error.contains("info,identity=debug"), "{text}: {error}");
+        }
+        for text in ["=debug", "info,my module=debug", "hyper[span]=debug"] {
+            assert!(LogLevel::try_from(text.to_owned()).unwrap_err().contains("no module"), "{text}");
+        }
     }
 }

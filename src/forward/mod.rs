@@ -29,6 +29,7 @@ use crate::config;
 use crate::error::ProxyError;
 use crate::identity::tokens::{Token, TokenSlot};
 use crate::server::{Content, Interim};
+use crate::telemetry::asked::Asked;
 use crate::telemetry::refusals::Refusals;
 
 use body::ResponseBody;
@@ -122,10 +123,14 @@ impl Forwarder {
         let switching = Switching::wish(&mut request);
         let interim = request.extensions_mut().remove();
         let sent = request.extensions_mut().remove();
+        let asked = request.extensions_mut().remove::<Asked>();
         let (mut parts, body) = request.into_parts();
         let mut upload = self.upstream.upload(body)?;
         if let Some(sent) = sent {
             upload.count(sent);
+        }
+        if let Some(watch) = asked.and_then(|asked| asked.watch(&parts.headers)) {
+            upload.watch(watch);
         }
         // A key of ours may look like one.
         let ephemeral = fields::ephemeral_key(parts.uri.path(), &parts.headers).filter(|key| !app.has_key(key));

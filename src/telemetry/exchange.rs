@@ -5,11 +5,23 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
+use tracing::Level;
 
+use super::asked::Asked;
 use super::meter::{Meter, Sent};
 use crate::apps::App;
 use crate::apps::places::Place;
 use crate::error::{Causes, ErrorReport};
+
+/// Where lines of requests come from, as far as [`crate::config`]'s directives by module go.
+pub const REQUESTS: &str = concat!(env!("CARGO_CRATE_NAME"), "::request");
+
+/// How the resource's gateway names a request, and how its services do: what Azure's support asks for.
+const UPSTREAM_IDS: [&str; 2] = ["apim-request-id", "x-ms-request-id"];
+/// The resource's own id of the request, which the caller sees in place of ours.
+const RETURNED_ID: &str = "x-request-id";
+/// The longest id that is told.
+const LONGEST_ID: usize = 128;
 
 /// Begun when a request is read, ended by being dropped.
 #[derive(Debug)]
@@ -22,14 +34,24 @@ pub struct Exchange {
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
     bytes: u64,
-    cause: &'static str,
+    cause: Option<&'static str>,
     end: End,
+    /// The model that is asked for and the ids of the response, if there will be a line that says so.
+    told: Option<Told>,
     /// The request's content as it passes, if it matters what it costs.
     sent: Option<Sent>,
     /// Counts the tokens that the response has cost.
     meter: Option<Box<Meter>>,
     /// One of the places for requests under way.
     place: Option<Place>,
+}
+
+/// What is found out about a request only to be told.
+#[derive(Debug, Default)]
+struct Told {
+    asked: Asked,
+    upstream_id: Option<HeaderValue>,
+    returned_id: Option<HeaderValue>,
 }
 
 /// Why the resource refused a request, as far as the proxy knows: an extension of the response, for its log line.
@@ -62,8 +84,9 @@ impl Exchange {
     pub fn begin(method: Method, id: HeaderValue, app: Arc<App>) -> Self {
         let began = Instant::now();
         let (route, end) = (Route::Own, End::Abandoned);
-        let (status, first_byte, sent, meter, place) = (None, None, None, None, None);
-        Self { method, route, id, app, began, status, first_byte, bytes: 0, cause: "", end, sent, meter, place }
+        let told = tracing::enabled!(target: REQUESTS, Level::INFO).then(Told::default);
+        let (status, first_byte, cause, sent, meter, place) = (None, None, None, None, None, None);
+        Self { method, route, id, app, began, status, first_byte, bytes: 0, cause, end, told, sent, meter, place }
     }
 
     /// It is known where the request goes.
@@ -90,7 +113,13 @@ impl Exchange {
 
     /// It is known why the resource refused the request.
     pub fn explained(&mut self, Explained(cause): Explained) {
-        self.cause = cause;
+        self.cause = Some(cause);
+    }
+
+    /// Where it is to be said which model the request asks for, if that will be told.
+    #[must_use]
+    pub fn asks(&self) -> Option<&Asked> {
+        self.told.as_ref().map(|told| &told.asked)
     }
 
     /// What the request's content costs is counted as it goes by.
@@ -100,6 +129,11 @@ impl Exchange {
 
     /// The resource has answered with these fields: what that costs is counted as it goes by. A refusal costs nothing.
     pub fn receives(&mut self, status: StatusCode, fields: &HeaderMap) {
+        if let Some(told) = &mut self.told {
+            let id = |name| fields.get(name).filter(|id: &&HeaderValue| id.len() <= LONGEST_ID).cloned();
+            told.upstream_id = UPSTREAM_IDS.into_iter().find_map(id);
+            told.returned_id = id(RETURNED_ID);
+        }
         let sent = self.sent.take().filter(|_| status.is_success());
         self.meter = sent.map(|sent| Box::new(Meter::new(sent, fields)));
     }
@@ -149,16 +183,19 @@ impl Route {
     }
 }
 
+impl End {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Completed => "completed",
+            Self::Refused(_) => "refused",
+            Self::BrokeOff(_) => "broke_off",
+        }
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let method = &self.method;
-        let route = self.route.as_str();
-        let id = self.id.to_str().unwrap_or("-");
-        let status = self.status.map_or(0, |status| status.as_u16());
-        let ms = self.began.elapsed().as_millis();
-        let first_byte_ms = self.first_byte.map_or(0, |time| time.as_millis());
-        let bytes = self.bytes;
-        let app = self.app.name();
         let spent = match (&self.meter, &self.sent) {
             (Some(meter), _) => meter.tokens(),
             // Nobody has waited for the resource's word.
@@ -166,25 +203,53 @@ impl Drop for Exchange {
             (None, None) => 0,
         };
         self.app.spent(spent);
+        self.tell();
+    }
+}
+
+/// A request's line: which fields it has, and in which order, does not depend on how grave it is.
+macro_rules! line {
+    ($level:expr, $exchange:expr) => {{
+        let Exchange { method, route, id, app, began, status, first_byte, bytes, cause, end, told, .. } = $exchange;
+        let (code, error) = match end {
+            End::Refused(ErrorReport { code, message }) => (Some(*code), Some(message.as_str())),
+            End::BrokeOff(error) => (None, Some(error.as_str())),
+            End::Abandoned | End::Completed => (None, None),
+        };
+        tracing::event!(
+            target: REQUESTS,
+            $level,
+            %method,
+            status = status.map_or(0, |status| status.as_u16()),
+            ms = milliseconds(began.elapsed()),
+            first_byte_ms = first_byte.map(milliseconds),
+            bytes,
+            outcome = end.as_str(),
+            route = route.as_str(),
+            app = app.name(),
+            model = told.as_ref().and_then(|told| told.asked.model()),
+            cause,
+            code,
+            error,
+            id = id.to_str().unwrap_or("-"),
+            upstream_id = told.as_ref().and_then(|told| told.upstream_id.as_ref()?.to_str().ok()),
+            returned_id = told.as_ref().and_then(|told| told.returned_id.as_ref()?.to_str().ok()),
+            "request"
+        );
+    }};
+}
+
+impl Exchange {
+    fn tell(&self) {
         match &self.end {
             // Probes and pages of the proxy itself are no news.
-            End::Completed if self.route == Route::Own => {
-                tracing::debug!(%method, route, app, status, ms, bytes, id, "request");
-            }
-            End::Completed if !self.cause.is_empty() => {
-                let cause = self.cause;
-                tracing::info!(%method, route, app, status, cause, ms, first_byte_ms, bytes, id, "request");
-            }
-            End::Completed => tracing::info!(%method, route, app, status, ms, first_byte_ms, bytes, id, "request"),
-            End::Abandoned => {
-                tracing::info!(%method, route, app, status, ms, first_byte_ms, bytes, id, "request abandoned by the caller");
-            }
-            End::Refused(ErrorReport { code, message }) => {
-                tracing::warn!(%method, route, app, status, ms, id, code, error = message, "request answered by the proxy");
-            }
-            End::BrokeOff(error) => {
-                tracing::warn!(%method, route, app, status, ms, first_byte_ms, bytes, id, error, "response broke off");
-            }
+            End::Completed if self.route == Route::Own => line!(Level::DEBUG, self),
+            End::Completed | End::Abandoned => line!(Level::INFO, self),
+            End::Refused(_) | End::BrokeOff(_) => line!(Level::WARN, self),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,23 +1,97 @@
 //! Log lines on standard error: text for people, JSON for machines.
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::{LogFormat, Telemetry};
+use super::queue::{Queue, StandardError};
+use super::text::Text;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Environment, LogFormat, Telemetry};
 
-/// Starts logging for the whole process.
+/// How long the end waits for somebody to read what was logged.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Logging of the whole process: when this is dropped, what was logged is written, unless nobody reads it.
+#[derive(Debug)]
+pub struct Logs(Queue);
+
+/// Starts logging for the whole process. Lines wait for [`Logs::write`].
 ///
 /// # Errors
 ///
 /// If this process logs already.
-pub fn start(telemetry: &Telemetry) -> Result<(), TryInitError> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+pub fn start(telemetry: &Telemetry, environment: &Environment) -> Result<Logs, TryInitError> {
+    let queue = Queue::default();
+    let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone()).with_timer(Now);
     let lines = match telemetry.log_format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
+        LogFormat::Text => {
+            // https://no-color.org: whatever its value.
+            let is_coloured = io::stderr().is_terminal() && environment.get("NO_COLOR").is_none();
+            lines.with_ansi(is_coloured).event_format(Text).boxed()
+        }
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(telemetry.log_level.clone())).try_init()
+    tracing_subscriber::registry().with(lines.with_filter(telemetry.log_level.clone())).try_init()?;
+    // The usual words would wait for whoever reads standard error.
+    panic::set_hook(Box::new(tell_panic));
+    Ok(Logs(queue))
+}
+
+impl Logs {
+    /// Begins to write, in a thread that has the rights of this one: not before those were given up that are not needed.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such thread.
+    pub fn write(&self) -> io::Result<()> {
+        self.0.begin(StandardError)
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        // An end before it has begun, or no thread to be had: then nobody can be told.
+        if self.write().is_ok() {
+            self.0.flush(PATIENCE);
+        }
+    }
+}
+
+/// Says on standard error why the program ends, unless nobody reads that.
+pub fn last_words(words: String) {
+    let (said, heard) = mpsc::channel();
+    let speaking = thread::Builder::new().spawn(move || {
+        eprintln!("{words}");
+        // Nobody listens who has waited long enough.
+        let _ = said.send(());
+    });
+    if speaking.is_ok() {
+        let _ = heard.recv_timeout(PATIENCE);
+    }
+}
+
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    let payload = panic.payload();
+    let why = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(place, why, "panicked: a fault in the proxy itself");
+}
+
+/// The time at the beginning of a line: UTC (RFC 3339), to the millisecond.
+pub(super) struct Now;
+
+impl FormatTime for Now {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", humantime::format_rfc3339_millis(SystemClock.now()))
+    }
 }

@@ -75,7 +75,8 @@ impl Sent {
     }
 }
 
-fn is_of_kind(fields: &HeaderMap, kinds: &[&str]) -> bool {
+/// Whether the content that `fields` describe is of one of these kinds.
+pub(super) fn is_of_kind(fields: &HeaderMap, kinds: &[&str]) -> bool {
     let begins = |value: &[u8], kind: &str| {
         value.get(..kind.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(kind.as_bytes()))
     };

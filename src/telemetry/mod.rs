@@ -1,9 +1,12 @@
 //! What the proxy says about itself.
 
+pub mod asked;
 pub mod denials;
 pub mod exchange;
 pub mod logs;
 pub mod meter;
 pub mod misfits;
+mod queue;
 pub mod refusals;
 pub mod tally;
+mod text;

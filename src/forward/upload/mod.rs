@@ -19,6 +19,7 @@ use super::silence::Silence;
 use crate::apps::models::Screening;
 use crate::error::{ProxyError, RequestPart};
 use crate::server::Content;
+use crate::telemetry::asked::Watch;
 use crate::telemetry::meter::Sent;
 
 use source::{Arrival, Source, UploadError, open};
@@ -67,6 +68,7 @@ impl Upload {
             arrival: Arrival::Coming,
             received: 0,
             sent: None,
+            watch: None,
             most,
             attempt: 0,
             taken: Some(taken),
@@ -130,6 +132,13 @@ impl Upload {
     pub(super) fn count(&self, sent: Sent) {
         if let Some(source) = &self.source {
             open(source).sent = Some(sent);
+        }
+    }
+
+    /// From now on, what comes is looked at by `watch`, which keeps nothing from going on.
+    pub(super) fn watch(&self, watch: Watch) {
+        if let Some(source) = &self.source {
+            open(source).watch = Some(watch);
         }
     }
 

@@ -14,6 +14,7 @@ use super::super::silence::Silence;
 use crate::apps::models::Screening;
 use crate::error::{Causes, ProxyError};
 use crate::server::{Content, ContentError};
+use crate::telemetry::asked::Watch;
 use crate::telemetry::meter::Sent;
 
 /// Content up to this size is held; longer content cannot be sent again.
@@ -45,6 +46,8 @@ pub(super) struct Source {
     pub(super) arrival: Arrival,
     pub(super) received: u64,
     pub(super) sent: Option<Sent>,
+    /// Looks for what is to be told, as long as there is something to find.
+    pub(super) watch: Option<Watch>,
     /// The most that may come.
     pub(super) most: u64,
     /// Which attempt may read: a connection that failed may still hold the body of an earlier one.
@@ -134,6 +137,10 @@ impl Source {
         self.received += length;
         if let Some(sent) = &self.sent {
             sent.add(length);
+        }
+        let seen = frame.data_ref().zip(self.watch.as_mut()).is_some_and(|(data, watch)| !watch.read(data));
+        if seen {
+            self.watch = None;
         }
         if self.received > self.most {
             self.arrival = Arrival::Broken(ProxyError::BodyTooLarge { most: self.most });

@@ -1,0 +1,209 @@
+//! Log lines on their way to standard error: whoever logs never waits for whoever reads.
+//!
+//! A pipe that nobody reads fills up, and then a write to it takes for ever. Hence a thread of its own writes, and what it
+//! cannot write soon is dropped, counted and told of. Not `std::io::stderr()`: whoever else wrote there would wait for its lock.
+
+use std::io::{self, ErrorKind, Write};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How many bytes of lines wait at most. Twice that is held, as those that are being written wait no more.
+const MOST_WAITING: usize = 4 << 20;
+/// More room than this is given back once it is no longer needed.
+const USUAL_ROOM: usize = 64 << 10;
+
+/// Lines that wait to be written. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Queue(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    lines: Mutex<Lines>,
+    /// There is something to write.
+    more: Condvar,
+    /// There is nothing left to write.
+    empty: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    waiting: Vec<u8>,
+    /// How many lines there was no room for, until that is told.
+    dropped: u64,
+    is_writing: bool,
+    /// Whether there is a thread that writes.
+    is_served: bool,
+}
+
+impl Queue {
+    /// Begins to write to `output`, in a thread that has the rights of this one.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such thread.
+    pub(super) fn begin(&self, output: impl Write + Send + 'static) -> io::Result<()> {
+        if mem::replace(&mut self.open().is_served, true) {
+            return Ok(());
+        }
+        let queue = self.clone();
+        thread::Builder::new().name("log".to_owned()).spawn(move || queue.serve(output)).map(|_| ())
+    }
+
+    /// Waits until all is written and told, but no longer than `patience`.
+    pub(super) fn flush(&self, patience: Duration) {
+        let end = Instant::now() + patience;
+        let mut lines = self.open();
+        while lines.is_writing || !lines.waiting.is_empty() || lines.dropped > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            lines = self.0.empty.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut lines = self.open();
+        if lines.waiting.len() + line.len() > MOST_WAITING {
+            lines.dropped += 1;
+            return;
+        }
+        if lines.waiting.is_empty() {
+            self.0.more.notify_one();
+        }
+        lines.waiting.extend_from_slice(line);
+    }
+
+    fn serve(&self, mut output: impl Write) {
+        let mut written = Vec::new();
+        loop {
+            let mut lines = self.open();
+            lines.is_writing = false;
+            self.0.empty.notify_all();
+            while lines.waiting.is_empty() {
+                lines = self.0.more.wait(lines).unwrap_or_else(PoisonError::into_inner);
+            }
+            mem::swap(&mut lines.waiting, &mut written);
+            lines.is_writing = true;
+            drop(lines);
+            // A reader that is gone misses nothing.
+            let _ = output.write_all(&written);
+            written.clear();
+            written.shrink_to(USUAL_ROOM);
+            let dropped = mem::take(&mut self.open().dropped);
+            if dropped > 0 {
+                tracing::warn!(dropped, "log lines were dropped: nobody read them in time");
+            }
+        }
+    }
+
+    /// A panic elsewhere leaves nothing half done in here.
+    fn open(&self) -> MutexGuard<'_, Lines> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// Takes one line, whole.
+pub(super) struct Line<'a>(&'a Queue);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Standard error, without the lock that others might wait for.
+pub(super) struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let stderr = io::stderr();
+            match rustix::io::write(&stderr, bytes).map_err(io::Error::from) {
+                // Whoever shares it may have made it so.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Takes nothing until it is told to.
+    struct Stuck(Receiver<()>, Sender<Vec<u8>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // An error: nobody will tell it any more, and it may go on.
+            let _ = self.0.recv();
+            let _ = self.1.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_logged_before_anybody_wrote_is_written() {
+        let (queue, (go_on, stuck), (taken, written)) = (Queue::default(), channel(), channel());
+        queue.push(b"one\n");
+        queue.push(b"two\n");
+        drop(go_on);
+        queue.begin(Stuck(stuck, taken)).unwrap();
+        queue.flush(Duration::from_secs(60));
+        assert_eq!(written.try_recv().unwrap(), b"one\ntwo\n");
+    }
+
+    #[test]
+    fn what_nobody_takes_is_bounded_and_counted() {
+        let (queue, (go_on, stuck), (taken, written)) = (Queue::default(), channel(), channel());
+        queue.begin(Stuck(stuck, taken)).unwrap();
+        let line = [b'x'; 1 << 10];
+        for _ in 0..20_000 {
+            queue.push(&line);
+        }
+        {
+            let lines = queue.open();
+            assert!(lines.waiting.len() <= MOST_WAITING);
+            assert!(lines.dropped >= 20_000 - 2 * 4096, "{}", lines.dropped);
+        }
+        queue.flush(Duration::ZERO);
+        drop(go_on);
+        queue.flush(Duration::from_secs(60));
+        assert!(written.try_iter().map(|bytes| bytes.len()).sum::<usize>() <= 2 * MOST_WAITING);
+        let lines = queue.open();
+        assert_eq!((lines.waiting.len(), lines.dropped), (0, 0));
+        assert!(lines.waiting.capacity() <= USUAL_ROOM);
+    }
+}

@@ -1,0 +1,140 @@
+//! A log line for people: when, how grave, what happened, then the fields. What is alike in each request's line comes first,
+//! at a fixed width, so that an eye can run down the column.
+
+use std::fmt::{self, Debug, Write};
+use std::mem;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::exchange::REQUESTS;
+use super::logs::Now;
+
+/// Our own modules are known by their names alone.
+const OURS: &str = concat!(env!("CARGO_CRATE_NAME"), "::");
+
+const PLAIN: &str = "\x1b[0m";
+const DIM: &str = "\x1b[2m";
+
+/// The format.
+pub(super) struct Text;
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let (level, target) = (event.metadata().level(), event.metadata().target());
+        let is_coloured = writer.has_ansi_escapes();
+        let mut fields = Fields { is_request: target == REQUESTS, is_coloured, ..Fields::default() };
+        event.record(&mut fields);
+        let (colour, plain, dim) = if is_coloured { (colour(*level), PLAIN, DIM) } else { ("", "", "") };
+        write!(writer, "{dim}")?;
+        Now.format_time(&mut writer)?;
+        write!(writer, "{plain} {colour}{level:>5}{plain} ")?;
+        // What is said to everybody needs no place; whoever looks closer wants to know where to look.
+        let target = fields.origin.as_deref().unwrap_or(target);
+        match target.strip_prefix(OURS) {
+            Some(_) if *level <= Level::INFO || fields.is_request => {}
+            Some(module) => write!(writer, "{dim}{module}:{plain} ")?,
+            None => write!(writer, "{dim}{target}:{plain} ")?,
+        }
+        let Fields { message, columns, rest, .. } = fields;
+        writeln!(writer, "{message}{columns}{rest}")
+    }
+}
+
+fn colour(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG => "\x1b[34m",
+        Level::TRACE => "\x1b[35m",
+    }
+}
+
+/// What an event says, in parts.
+#[derive(Default)]
+struct Fields {
+    is_request: bool,
+    is_coloured: bool,
+    message: String,
+    /// Values that are known by their column.
+    columns: String,
+    rest: String,
+    /// Where it is from, if a library says so that does not use `tracing`.
+    origin: Option<String>,
+    /// Room for a value that is no text yet.
+    scratch: String,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: &str) {
+        let written = match (field.name(), self.is_request) {
+            ("message", _) => write!(self.message, "{}", Safe(value)),
+            ("log.target", _) => {
+                self.origin = Some(value.escape_debug().to_string());
+                Ok(())
+            }
+            // Lines of source that say nothing to a reader.
+            ("log.module_path" | "log.file" | "log.line", _) => Ok(()),
+            ("method", true) => write!(self.columns, " {value:<6}"),
+            // The caller went away before there was one.
+            ("status", true) if value == "0" => write!(self.columns, "   -"),
+            ("status", true) => write!(self.columns, " {value:>3}"),
+            ("ms", true) => write!(self.columns, " {value:>7} ms "),
+            ("first_byte_ms", true) => self.named(field, format_args!("{value:<6}")),
+            ("bytes", true) => self.named(field, format_args!("{value:<8}")),
+            // What nearly every one is.
+            ("outcome", true) if value == "completed" => Ok(()),
+            _ if is_word(value) => self.named(field, format_args!("{value}")),
+            _ => self.named(field, format_args!("{value:?}")),
+        };
+        // Writing to memory does not fail.
+        debug_assert!(written.is_ok());
+    }
+
+    fn named(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
+        let (dim, plain) = if self.is_coloured { (DIM, PLAIN) } else { ("", "") };
+        write!(self.rest, " {dim}{field}={plain}{value}")
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let mut text = mem::take(&mut self.scratch);
+        text.clear();
+        let written = write!(text, "{value:?}");
+        debug_assert!(written.is_ok());
+        self.add(field, &text);
+        self.scratch = text;
+    }
+}
+
+/// Whether a value needs no quotes for it to be seen where it ends.
+fn is_word(value: &str) -> bool {
+    let is_plain = |c: char| (c.is_ascii_graphic() || c.is_alphanumeric()) && !matches!(c, '"' | '\\' | '=');
+    !value.is_empty() && value.chars().all(is_plain)
+}
+
+/// Text on one line, without anything that a terminal would obey.
+struct Safe<'a>(&'a str);
+
+impl fmt::Display for Safe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '"' | '\'' | '\\' => f.write_char(c),
+            c => write!(f, "{}", c.escape_debug()),
+        })
+    }
+}
