@@ -152,6 +152,9 @@ impl App {
         if let Some(explained) = response.extensions_mut().remove::<Explained>() {
             exchange.explained(explained);
         }
+        if let AppBody::Own(body) = response.body() {
+            exchange.passed(body.size_hint().lower());
+        }
         match (report, response.body_mut()) {
             (Some(report), _) => exchange.refused(report),
             (None, AppBody::Resource(body)) => body.account(exchange),

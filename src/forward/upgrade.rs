@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -99,13 +99,13 @@ pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duratio
 
 async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, exchange: &mut Exchange) {
     let heard = Mutex::new(Instant::now());
-    let received = AtomicUsize::new(0);
+    let received = AtomicU64::new(0);
     let hear = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     let mut caller = Listening { io: caller, on_read: |_: &[u8]| hear() };
     let spending = exchange.spending();
     let usage = Mutex::new(SocketUsageReader::new());
     let on_read = |bytes: &[u8]| {
-        received.fetch_add(bytes.len(), Ordering::Relaxed);
+        received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         hear();
         if let Some(app) = &spending {
             app.spent(usage.lock().unwrap_or_else(PoisonError::into_inner).read(bytes));

@@ -152,9 +152,9 @@ impl Exchange {
         self.app.counts_tokens().then(|| self.app.clone())
     }
 
-    /// What follows a switch of protocols has gone by.
-    pub fn passed(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
+    /// So much has gone by, or will, of which nothing matters but the length.
+    pub fn passed(&mut self, bytes: u64) {
+        self.bytes += bytes;
     }
 
     /// The response has ended as it should.

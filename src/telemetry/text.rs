@@ -45,7 +45,8 @@ where
             None => write!(writer, "{dim}{target}:{plain} ")?,
         }
         let Fields { message, columns, rest, .. } = fields;
-        writeln!(writer, "{message}{columns}{rest}")
+        let gap = if rest.is_empty() { "" } else { " " };
+        writeln!(writer, "{message}{columns}{gap}{rest}")
     }
 }
 
@@ -88,7 +89,7 @@ impl Fields {
             // The caller went away before there was one.
             ("status", true) if value == "0" => write!(self.columns, "   -"),
             ("status", true) => write!(self.columns, " {value:>3}"),
-            ("ms", true) => write!(self.columns, " {value:>7} ms "),
+            ("ms", true) => write!(self.columns, " {value:>7} ms"),
             ("first_byte_ms", true) => self.named(field, format_args!("{value:<6}")),
             ("bytes", true) => self.named(field, format_args!("{value:<8}")),
             // What nearly every one is.
@@ -136,5 +137,101 @@ impl fmt::Display for Safe<'_> {
             '"' | '\'' | '\\' => f.write_char(c),
             c => write!(f, "{}", c.escape_debug()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Kept {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// What `log` logs, each line without its time.
+    fn lines(is_coloured: bool, log: impl FnOnce()) -> Vec<String> {
+        let kept = Kept::default();
+        let lines = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(kept.clone());
+        tracing::subscriber::with_default(lines.with_ansi(is_coloured).event_format(Text).finish(), log);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let time = "2026-11-21T14:49:42.610Z ".len() + if is_coloured { DIM.len() + PLAIN.len() } else { 0 };
+        text.lines().map(|line| line[time..].to_owned()).collect()
+    }
+
+    #[test]
+    fn what_requests_have_in_common_lines_up() {
+        let request = |method: &str, status: u16, ms: u64, outcome: &str| {
+            tracing::info!(target: REQUESTS, %method, status, ms, first_byte_ms = 1_u64, bytes = 2_u64, outcome, app = "-", "request");
+        };
+        let lines = lines(false, || {
+            request("GET", 200, 7, "completed");
+            request("DELETE", 0, 123_456, "abandoned");
+        });
+        assert_eq!(
+            lines,
+            [
+                " INFO request GET    200       7 ms  first_byte_ms=1      bytes=2        app=-",
+                " INFO request DELETE   -  123456 ms  first_byte_ms=1      bytes=2        outcome=abandoned app=-",
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_can_write_another_line_or_another_field() {
+        let lines = lines(false, || {
+            tracing::warn!(a = "two words", b = "x app=root", c = "a\nb\u{1b}[31m\u{202e}", d = %"say \"no\"", e = ?Some(1), f = "", "it's\nso");
+        });
+        assert_eq!(
+            lines,
+            [
+                r#" WARN it's\nso  a="two words" b="x app=root" c="a\nb\u{1b}[31m\u{202e}" d="say \"no\"" e=Some(1) f="""#
+            ]
+        );
+    }
+
+    #[test]
+    fn whoever_looks_closer_is_told_where_to_look() {
+        let lines = lines(false, || {
+            tracing::info!("said to everybody");
+            tracing::debug!(n = 1, "said to some");
+            tracing::info!(target: "hyper::client", "of a library");
+        });
+        assert_eq!(
+            lines,
+            [
+                " INFO said to everybody",
+                "DEBUG telemetry::text::tests: said to some  n=1",
+                " INFO hyper::client: of a library"
+            ]
+        );
+    }
+
+    #[test]
+    fn colours_are_for_terminals() {
+        let line = lines(true, || tracing::error!(n = 1, "wrong")).remove(0);
+        assert_eq!(line, "\x1b[31mERROR\x1b[0m wrong  \x1b[2mn=\x1b[0m1");
     }
 }

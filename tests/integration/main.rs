@@ -33,6 +33,7 @@ mod guard;
 mod health;
 mod interim;
 mod limits;
+mod logs;
 mod management;
 mod mangled;
 #[cfg(target_os = "linux")]

@@ -37,7 +37,9 @@ async fn answers(proxy: &Running) -> String {
         "/v1/models",
         "/openai/deployments/x/y?api-version=1&api-key=sk-the-callers-own-key",
         "/v1/../x",
-        "/v1/realtime?model=m",
+        "/v1/realtime?model=m&x=what-the-query-says",
+        "/v1/files?purpose=what-the-query-says",
+        "/nowhere?x=what-the-query-says",
         "/management/models",
         "/management/models?location=..",
         "/nowhere",
@@ -89,10 +91,18 @@ async fn a_proxy_that_works_tells_no_secret() {
     text += &answers(&proxy).await;
     azure.control().set_role(false);
     text += &answers(&proxy).await;
+    // Names that would write a line of their own, or all over the screen.
+    for name in ["m\nINFO what-the-model-says", "\u{1b}[2Jwhat-the-model-says", &"what-the-model-says".repeat(4)] {
+        let mut asked = chat(false);
+        asked["model"] = name.into();
+        within(client().post(format!("{}/v1/chat/completions", proxy.url)).json(&asked).send()).await.unwrap();
+    }
     let tokens = tokens_seen(&azure);
     assert!(tokens.len() >= 3, "both planes, and the renewed ones");
     let (_, log) = proxy.stop().await;
-    assert!(log.contains("TRACE") && log.contains("DEBUG ==> Request"), "libraries talk too: {log}");
+    assert!(log.contains("TRACE") && log.contains("==> Request"), "libraries talk too: {log}");
+    assert!(log.contains("model=gpt-4o-mini"), "a name is told");
+    holds_none(&log, ["what-the-query-says", "what-the-model-says", "one two three four five"], "the log");
     for (what, text) in [("an answer", &text), ("the log", &log)] {
         holds_none(text, &tokens, what);
         holds_none(text, [CALLERS_KEY], what);

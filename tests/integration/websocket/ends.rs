@@ -45,8 +45,11 @@ async fn a_conversation_that_ended_well_is_logged_as_such() {
     while within(socket.next()).await.is_some() {}
     drop(socket);
     let (code, log) = running.stop().await;
-    let line = log.lines().find(|line| line.contains("status=101")).expect("a line of the WebSocket");
-    assert!(code == 0 && line.contains("INFO") && !line.contains("broke off"), "{line}");
+    let line = log.lines().find(|line| line.contains(" 101 ")).expect("a line of the WebSocket");
+    assert!(
+        code == 0 && line.contains("INFO") && line.contains("model=gpt-realtime") && !line.contains("outcome="),
+        "{line}"
+    );
     let (_, bytes) = line.split_once(" bytes=").unwrap();
     let bytes: usize = bytes.split(' ').next().unwrap().parse().unwrap();
     assert!(bytes > greeting.len(), "{line}");
