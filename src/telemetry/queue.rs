@@ -33,8 +33,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Lines {
     waiting: Vec<u8>,
-    /// How many lines there was no room for, until that is told.
+    /// How many lines there was no room for, and how many of these were told of.
     dropped: u64,
+    told: u64,
     is_writing: bool,
     /// Whether there is a thread that writes.
     is_served: bool,
@@ -58,7 +59,7 @@ impl Queue {
     pub(super) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         let mut lines = self.open();
-        while lines.is_writing || !lines.waiting.is_empty() || lines.dropped > 0 {
+        while lines.is_writing || !lines.waiting.is_empty() || lines.dropped > lines.told {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -90,15 +91,17 @@ impl Queue {
             }
             mem::swap(&mut lines.waiting, &mut written);
             lines.is_writing = true;
+            let (in_all, dropped) = (lines.dropped, lines.dropped - lines.told);
+            lines.told = in_all;
             drop(lines);
+            // Now that there is room; should others have filled it meanwhile, it is told with what they lose.
+            if dropped > 0 {
+                tracing::warn!(dropped, in_all, "log lines were dropped: nobody read them in time");
+            }
             // A reader that is gone misses nothing.
             let _ = output.write_all(&written);
             written.clear();
             written.shrink_to(USUAL_ROOM);
-            let dropped = mem::take(&mut self.open().dropped);
-            if dropped > 0 {
-                tracing::warn!(dropped, "log lines were dropped: nobody read them in time");
-            }
         }
     }
 
@@ -203,7 +206,7 @@ mod tests {
         queue.flush(Duration::from_secs(60));
         assert!(written.try_iter().map(|bytes| bytes.len()).sum::<usize>() <= 2 * MOST_WAITING);
         let lines = queue.open();
-        assert_eq!((lines.waiting.len(), lines.dropped), (0, 0));
+        assert_eq!((lines.waiting.len(), lines.told), (0, lines.dropped));
         assert!(lines.waiting.capacity() <= USUAL_ROOM);
     }
 }
