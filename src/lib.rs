@@ -54,6 +54,8 @@
 //!   identity by itself; `identity/transport.rs` sends its requests where the configuration says.)
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
 //! - Only `error.rs` turns a failure into a status.
+//! - While it serves, only `telemetry/queue.rs` writes to standard error, in a thread of its own: nobody waits for whoever
+//!   reads there.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
 //! - What is ambiguous is not passed on: `server/http1/` takes one reading of a head and of content's framing, or none, and
 //!   what goes to the resource is written anew from what was read.

@@ -180,7 +180,7 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields)]
 pub(super) struct Telemetry {
     pub(super) log_format: LogFormat,
-    /// A level, or directives by module as in `info,aoai_auth_proxy::identity=debug`.
+    /// A level, or directives by module as in `info,identity=debug`.
     pub(super) log_level: LogLevel,
 }
 

@@ -1,5 +1,6 @@
 //! One scope's background task: fetches a token, rests until the wall clock says that it is time again, and so on.
 
+use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -184,19 +185,20 @@ impl Renewal {
     fn keep(&self, token: Token) {
         let now = self.clock.now();
         let next = renew_at(now, token.expires_at, fastrand::f64());
+        let mut account = self.open();
+        let failures = mem::take(&mut account.failures_in_a_row);
+        account.renewals += 1;
+        account.renewed_at = Some(now);
+        account.next_at = Some(next);
         tracing::info!(
             scope = %self.scope,
             credential = self.source.name(),
             principal = token.claims.object_id.as_deref().unwrap_or("-"),
             tenant = token.claims.tenant.as_deref().unwrap_or("-"),
             expires_in_s = token.expires_at.duration_since(now).map_or(0, |left| left.as_secs()),
+            after_failures = (failures > 0).then_some(failures),
             "token acquired",
         );
-        let mut account = self.open();
-        account.renewals += 1;
-        account.failures_in_a_row = 0;
-        account.renewed_at = Some(now);
-        account.next_at = Some(next);
         self.current.store(Some(Arc::new(token)));
         self.wanted.store(false, Ordering::Release);
         drop(account);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aoai_auth_proxy::emulator::Emulator;
+use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Route};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -167,6 +167,23 @@ async fn the_model_is_known_wherever_a_request_names_it() {
     }
 }
 
+#[tokio::test]
+async fn what_happens_to_the_identity_is_told_once() {
+    let azure = emulator().await;
+    azure.control().fault(Fault::new(Route::Imds, Action::status(400)).times(1));
+    let mut proxy = Running::start(&mut serve(&azure)).await;
+    for _ in 0..5 {
+        within(proxy.get("/v1/models").await.bytes()).await.unwrap();
+    }
+    proxy.until_it_logs("after_failures=1").await;
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/v1/models").await.status(), 200);
+    }
+    let (_, log) = proxy.stop().await;
+    let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!([count(" WARN no token "), count(" INFO token acquired ")], [1, 1], "{log}");
+}
+
 /// Starts a proxy that tells everything, to nobody yet.
 async fn unread(azure: &Emulator) -> (Child, String) {
     let mut command: Command = serve(azure);
@@ -176,11 +193,12 @@ async fn unread(azure: &Emulator) -> (Child, String) {
     (child, line.strip_prefix("listening on ").unwrap().to_owned())
 }
 
-/// Sends requests whose lines fill a pipe and all the room behind it.
+/// Sends requests whose lines fill a pipe and all the room behind it, and then many more.
 async fn ask_often(url: &str) {
     let client = client();
-    for _ in 0..2000 {
-        let response = within(client.get(format!("{url}/v1/models")).send()).await.expect("an answer");
+    for number in 0..2000 {
+        let path = if number < 400 { "/v1/models" } else { "/healthz" };
+        let response = within(client.get(format!("{url}{path}")).send()).await.expect("an answer");
         assert_eq!(response.status(), 200);
         within(response.bytes()).await.expect("all of it");
     }
