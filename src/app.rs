@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::apps::{App as Caller, Apps, OTHERS, models};
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{Config, ModelList};
 use crate::error::{ErrorReport, ProxyError};
 use crate::forward::body::ResponseBody;
 use crate::forward::fields::REQUEST_ID;
@@ -29,7 +29,7 @@ use crate::guard::Guard;
 use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
-use crate::management::{self, Models};
+use crate::management::{self, Catalogue, Deployments, Lists, Plane};
 use crate::server::{Answer, Content, Remote};
 use crate::status::{self, Readiness};
 use crate::telemetry::denials::PeerDenials;
@@ -50,6 +50,8 @@ struct Inner {
     forwarder: Forwarder,
     prefix: String,
     own: Router,
+    /// Whether the list of models is the account's deployments.
+    lists_deployments: bool,
     data: Arc<TokenSlot>,
     guard: Guard,
     apps: Arc<Apps>,
@@ -86,7 +88,11 @@ impl App {
         let scope = config.management.scope.clone();
         let management = Arc::new(TokenSlot::new(scope, credentials.source(), clock.clone()));
         let upstream = Upstream::new(config, tls.clone(), clock.clone())?;
-        let models = Models::new(config, tls.clone(), management.clone())?;
+        let plane = Arc::new(Plane::new(config, tls.clone(), management.clone())?);
+        let deployments = Arc::new(Deployments::new(config, plane.clone()));
+        let is_listed = config.upstream.models == ModelList::Deployments;
+        let catalogue =
+            is_listed.then(|| Catalogue::new(deployments.clone(), &config.management, clock.clone())).flatten();
         let refusals = Arc::new(Refusals::new(clock.clone()));
         let apps = Arc::new(Apps::new(config));
         let misfits = Misfits::new(clock.clone());
@@ -106,7 +112,8 @@ impl App {
         Ok(Self(Arc::new(Inner {
             forwarder: Forwarder::new(upstream, data.clone(), &config.upstream, refusals),
             prefix: config.upstream.endpoint.prefix().to_owned(),
-            own: own_routes(models, readiness),
+            lists_deployments: catalogue.is_some(),
+            own: own_routes(Lists { plane, deployments }, catalogue, readiness),
             data,
             guard: Guard::new(&config.access),
             apps,
@@ -165,19 +172,20 @@ impl App {
 
     async fn route(
         &self,
-        request: Request<Content>,
+        mut request: Request<Content>,
         id: &HeaderValue,
         exchange: &mut Exchange,
         app: &Arc<Caller>,
     ) -> Result<Response<AppBody>, ProxyError> {
         // Before routing: whatever routes by a path must not be the first to find out that it means another.
         target::check(request.uri().path())?;
-        if let Some(target) = target::map(&self.0.prefix, request.uri()) {
+        let of_models = self.0.lists_deployments && management::is_of_models(request.method(), request.uri().path());
+        if !of_models && let Some(target) = target::map(&self.0.prefix, request.uri()) {
             exchange.routed(Route::Resource);
             exchange.occupies(self.0.apps.admit(app, Instant::now())?);
             return self.forward(request, target, id, exchange, app).await;
         }
-        if request.uri().path().starts_with("/management/") {
+        if of_models || request.uri().path().starts_with("/management/") {
             exchange.routed(Route::Management);
             exchange.occupies(self.0.apps.admit(app, Instant::now())?);
         }
@@ -185,6 +193,8 @@ impl App {
         if request.extensions().get::<Remote>().is_some() && !matches!(request.uri().path(), "/healthz" | "/readyz") {
             self.0.apps.check_key(app)?;
         }
+        // What is listed depends on who asks.
+        request.extensions_mut().insert(app.clone());
         // What is our own takes no place: a probe must be answered however much there is to do.
         let Ok(response) = self.0.own.clone().oneshot(request.map(OwnBody::new)).await;
         Ok(response.map(AppBody::Own))
@@ -216,8 +226,20 @@ impl App {
 }
 
 /// The routes that the proxy answers itself.
-fn own_routes(models: Models, readiness: Readiness) -> Router {
-    let management = Router::new().route("/management/models", get(management::models)).with_state(Arc::new(models));
+fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Readiness) -> Router {
+    let management = Router::new()
+        .route("/management/models", get(management::models))
+        .route("/management/deployments", get(management::deployments))
+        .with_state(lists);
+    let models = catalogue.map_or_else(Router::new, |catalogue| {
+        let (list, retrieve) = (get(management::list), get(management::retrieve));
+        Router::new()
+            .route("/v1/models", list.clone())
+            .route("/v1/models/{*id}", retrieve.clone())
+            .route("/openai/v1/models", list)
+            .route("/openai/v1/models/{*id}", retrieve)
+            .with_state(catalogue)
+    });
     let status = Router::new()
         .route("/", get(status::page))
         .route("/healthz", get(status::healthz))
@@ -225,6 +247,7 @@ fn own_routes(models: Models, readiness: Readiness) -> Router {
         .route("/status", get(status::status))
         .with_state(Arc::new(readiness));
     management
+        .merge(models)
         .merge(status)
         .method_not_allowed_fallback(|| async { ProxyError::MethodNotAllowed { allowed: "GET, HEAD" } })
         .fallback(|| async { ProxyError::NotFound })

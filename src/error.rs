@@ -88,9 +88,17 @@ pub enum ProxyError {
     /// No such route.
     #[error("no such route; OpenAI's API is under /v1/ (base URL http://HOST:PORT/v1)")]
     NotFound,
-    /// A management route, and nobody said which subscription or region.
+    /// A management route, and it is not known which subscription, region or account is meant.
     #[error("{0}")]
-    ManagementNotConfigured(&'static str),
+    ManagementNotConfigured(Cow<'static, str>),
+    /// A model that is none of the account's deployments, or none that the app may see.
+    #[error("there is no deployment {asked}; {}", Deployed(deployed))]
+    NoSuchModel {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        deployed: Vec<String>,
+    },
     /// A route of the proxy's own, and not a method it knows.
     #[error("this route answers {allowed} only")]
     MethodNotAllowed {
@@ -230,7 +238,7 @@ impl ProxyError {
             Self::OriginDenied | Self::PeerDenied { .. } | Self::ModelDenied { .. } => StatusCode::FORBIDDEN,
             Self::InvalidKey => StatusCode::UNAUTHORIZED,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotFound | Self::ManagementNotConfigured(_) => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoSuchModel { .. } | Self::ManagementNotConfigured(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpstreamUnreachable { .. } | Self::UpstreamTls { .. } | Self::UpstreamProtocol { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -255,7 +263,7 @@ impl ProxyError {
             Self::InvalidKey => "invalid_key",
             Self::ModelDenied { .. } => "model_denied",
             Self::RateLimited { .. } => "rate_limited",
-            Self::NotFound => "not_found",
+            Self::NotFound | Self::NoSuchModel { .. } => "not_found",
             Self::ManagementNotConfigured(_) => "management_not_configured",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::UpstreamUnreachable { .. } => "upstream_unreachable",
@@ -281,6 +289,7 @@ impl ProxyError {
             | Self::ModelDenied { .. }
             | Self::RateLimited { .. }
             | Self::NotFound
+            | Self::NoSuchModel { .. }
             | Self::ManagementNotConfigured(_)
             | Self::MethodNotAllowed { .. } => "http_request_denied",
             Self::UpstreamUnreachable { kind: Unreachable::Dns, .. } => "dns_error",
@@ -321,6 +330,7 @@ impl ProxyError {
             | Self::InvalidKey
             | Self::ModelDenied { .. }
             | Self::NotFound
+            | Self::NoSuchModel { .. }
             | Self::ManagementNotConfigured(_)
             | Self::MethodNotAllowed { .. }
             | Self::UpstreamUnreachable { .. }
@@ -340,6 +350,21 @@ impl fmt::Display for OfThese {
         match self.0 {
             Some(share) => write!(f, "; this app has {share}, and the rest is kept for others that compete"),
             None => f.write_str(", and so many are"),
+        }
+    }
+}
+
+/// The deployments that there are, as a message names them.
+struct Deployed<'a>(&'a [String]);
+
+impl fmt::Display for Deployed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// More would be a list, and that is what `/v1/models` is for.
+        const MOST: usize = 20;
+        match self.0 {
+            [] => f.write_str("there are none that this caller may see"),
+            few if few.len() <= MOST => write!(f, "there are {}", few.join(", ")),
+            many => write!(f, "there are {} others: see /v1/models", many.len()),
         }
     }
 }

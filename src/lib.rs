@@ -12,7 +12,7 @@
 //! 2. [`guard`] decides whether this caller may be answered at all, and [`forward::target::check`] whether the path means
 //!    one thing only;
 //! 3. [`forward::target::map`] turns the path into the resource's, or finds that it is a route of our own: then axum's
-//!    router answers, from [`management`] or [`status`]. Where the identity is lent, the app needs its key, a place and
+//!    router answers, from [`management`] (the list of models too, if it is to be the account's deployments) or [`status`]. Where the identity is lent, the app needs its key, a place and
 //!    something left of its limits;
 //! 4. the models that an app may ask for are looked for in head and content; [`forward::Forwarder`] takes a token from the store ([`identity::tokens`]), cleans the fields
 //!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]); if the resource calls
@@ -31,7 +31,7 @@
 //! | [`cli`] | the command line: one file a subcommand |
 //! | [`app`] | the router, and the order of everything that happens to a request |
 //! | [`guard`] | who may call at all: names and origins |
-//! | [`management`] | the management plane's list of models, all pages joined |
+//! | [`management`] | the management plane's lists, all pages joined: a region's models, the account's deployments; and the list of models that these make |
 //! | [`forward`] | a request's way to the resource and back |
 //! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
 //! | [`status`] | `/healthz`, `/readyz`, `/status` and the page |

@@ -168,7 +168,7 @@ fn has_another_charset(kind: &HeaderValue) -> bool {
 }
 
 /// A name that a caller made up, as a message has it.
-fn told(name: &str) -> String {
+pub(crate) fn told(name: &str) -> String {
     let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     let mut told: String = name.chars().take(LONGEST_TOLD).map(plain).collect();
     if told.len() < name.len() && name.chars().nth(LONGEST_TOLD).is_some() {

@@ -4,11 +4,13 @@ use url::Url;
 
 use super::access::access;
 use super::apps::apps;
-use super::choices::Cloud;
+use super::choices::{Cloud, ModelList};
 use super::credential::credential;
 use super::layers::Layers;
 use super::settings::{self, Settings};
-use super::{Config, ConfigError, Credential, Environment, Limits, Management, Proxies, Scope, Telemetry, Upstream};
+use super::{
+    AccountName, Config, ConfigError, Credential, Environment, Limits, Management, Proxies, Scope, Telemetry, Upstream,
+};
 
 /// Reads the merged layers into [`Settings`] and decides what they mean.
 pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config, ConfigError> {
@@ -22,6 +24,12 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
     let default_scope = if endpoint.is_foundry_project() { cloud.foundry } else { cloud.cognitive_services };
     let (listen, access) = access(layers, settings.listen, settings.access)?;
     let apps = apps(layers, settings.apps, access.require_key)?;
+    let management = management(layers, settings.management, &cloud)?;
+    if settings.upstream.models == ModelList::Deployments && management.subscription_id.is_none() {
+        let problem = "needs the subscription of the account: set management.subscription_id (AZURE_SUBSCRIPTION_ID); `az account \
+                       show --query id -o tsv` tells it";
+        return Err(layers.bad_value("upstream.models", problem.to_owned()));
+    }
     let authority_host = settings.credential.authority_host.clone();
     let imds_endpoint = settings.credential.imds_endpoint.clone();
     Ok(Config {
@@ -29,6 +37,7 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
         upstream: Upstream {
             scope: settings.upstream.scope.unwrap_or_else(|| Scope::of(default_scope)),
             endpoint,
+            models: settings.upstream.models,
             authorities: settings.upstream.ca_file,
             connect_timeout: settings.upstream.connect_timeout,
             response_timeout: settings.upstream.response_timeout,
@@ -40,7 +49,7 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
             authority_host: authority_host.unwrap_or_else(|| known(cloud.authority)),
             imds_endpoint,
         },
-        management: management(settings.management, &cloud),
+        management,
         access,
         apps,
         limits: Limits {
@@ -125,14 +134,25 @@ fn known(url: &'static str) -> Url {
     Url::parse(url).expect("a URL")
 }
 
-fn management(settings: settings::Management, cloud: &CloudParts) -> Management {
-    Management {
+fn management(layers: &Layers, settings: settings::Management, cloud: &CloudParts) -> Result<Management, ConfigError> {
+    let lone = |key, other| {
+        let problem = format!("says where the account is only together with {other}: set both or neither");
+        layers.bad_value(key, problem)
+    };
+    let account = match (settings.resource_group, settings.account) {
+        (Some(resource_group), Some(account)) => Some(AccountName { resource_group, account }),
+        (None, None) => None,
+        (Some(_), None) => return Err(lone("management.resource_group", "management.account")),
+        (None, Some(_)) => return Err(lone("management.account", "management.resource_group")),
+    };
+    Ok(Management {
         endpoint: settings.endpoint.unwrap_or_else(|| known(cloud.management)),
         scope: Scope::of(cloud.management),
         subscription_id: settings.subscription_id,
         location: settings.location,
+        account,
         api_version: settings.api_version,
-    }
+    })
 }
 
 #[cfg(test)]

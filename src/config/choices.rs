@@ -23,6 +23,24 @@ impl TryFrom<String> for LogFormat {
     }
 }
 
+/// `upstream.models`: what is answered to whoever asks for the list of models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ModelList {
+    /// The resource's own answer, which is the region's catalogue.
+    Upstream,
+    /// The account's deployments: what can be called.
+    Deployments,
+}
+
+impl TryFrom<String> for ModelList {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        one_of(&text, &[("upstream", Self::Upstream), ("deployments", Self::Deployments)])
+    }
+}
+
 /// `credential.kind`, as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

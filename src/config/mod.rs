@@ -29,12 +29,12 @@ use url::Url;
 
 pub use access::{Access, HostName, Listen, Origin, PeerUsers};
 pub use apps::{App, AppName, KeyDigest};
-pub use choices::LogFormat;
 pub use effective::Effective;
+pub use choices::{LogFormat, ModelList};
 pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use error::{ConfigError, Shown};
-pub use names::{Scope, Segment};
+pub use names::{ResourceName, Scope, Segment};
 pub use proxies::{Proxies, ProxyRules};
 
 use build::build;
@@ -81,6 +81,8 @@ pub struct Upstream {
     pub endpoint: Endpoint,
     /// `upstream.scope`, else by cloud and kind of endpoint.
     pub scope: Scope,
+    /// `upstream.models`: what is answered to whoever asks for the list of models.
+    pub models: ModelList,
     /// `upstream.ca_file`, read: authorities trusted besides the system's.
     pub authorities: Vec<CertificateDer<'static>>,
     /// `upstream.connect_timeout`: DNS, TCP and TLS together.
@@ -218,8 +220,19 @@ pub struct Management {
     pub subscription_id: Option<Segment>,
     /// `management.location`.
     pub location: Option<Segment>,
+    /// `management.resource_group` and `management.account`, else found by the endpoint.
+    pub account: Option<AccountName>,
     /// `management.api_version`.
     pub api_version: Segment,
+}
+
+/// Which account of a subscription is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountName {
+    /// The group that it is in.
+    pub resource_group: ResourceName,
+    /// Its own name.
+    pub account: ResourceName,
 }
 
 /// What callers may cost.

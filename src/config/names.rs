@@ -94,6 +94,57 @@ impl fmt::Display for Segment {
     }
 }
 
+/// The name of a resource or of its group, as Azure allows them: letters and digits of any script, `_`, `-`, `.` and
+/// parentheses, and no dot at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ResourceName(String);
+
+impl ResourceName {
+    /// Reads a name.
+    ///
+    /// # Errors
+    ///
+    /// Says what is allowed if `text` holds anything else, nothing of a name, or more than 90 characters.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        /// What Azure allows for groups; other names are shorter.
+        const LONGEST: usize = 90;
+        let plain = |c: char| c.is_alphanumeric() || "_-.()".contains(c);
+        let named = text.contains(char::is_alphanumeric) && !text.ends_with('.');
+        if named && text.chars().count() <= LONGEST && text.chars().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("expected letters, digits, `_`, `-`, `.` and parentheses, and no dot at the end".to_owned())
+        }
+    }
+
+    /// The name's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is the name of the same: Azure's names do not differ by case alone.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.0.to_lowercase() == other.0.to_lowercase()
+    }
+}
+
+impl TryFrom<String> for ResourceName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The Azure resource id of a user-assigned identity.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -140,6 +191,18 @@ mod tests {
         {
             assert!(Scope::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_resources_name_stays_inside_its_place() {
+        for good in ["my-group", "rg_1", "a.b", "group(1)", "größe", "A", &"a".repeat(90)] {
+            assert!(ResourceName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a.", "_", "a/b", "a%2f", "a b", "a?b", "a#b", "a\\b", "a\n", &"a".repeat(91)] {
+            assert!(ResourceName::parse(bad).is_err(), "{bad}");
+        }
+        let like = |a, b| ResourceName::parse(a).expect(a).is_like(&ResourceName::parse(b).expect(b));
+        assert!(like("RG", "rg") && !like("rg", "rg2"));
     }
 
     #[test]

@@ -14,10 +14,10 @@ use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use super::access::{HostName, Origin, PeerUsers};
-use super::choices::{Cloud, CredentialKind, LogFormat, LogLevel};
+use super::choices::{Cloud, CredentialKind, LogFormat, LogLevel, ModelList};
 use super::endpoint::{Endpoint, authority_url, metadata_url, service_url};
 use super::lists;
-use super::names::{ResourceId, Scope, Segment};
+use super::names::{ResourceId, ResourceName, Scope, Segment};
 use crate::tls;
 
 /// All sections.
@@ -57,6 +57,8 @@ pub(super) struct Upstream {
     pub(super) endpoint: Option<Endpoint>,
     /// What the resource's token is asked for.
     pub(super) scope: Option<Scope>,
+    /// What is answered to whoever asks for the list of models.
+    pub(super) models: ModelList,
     /// PEM bundle trusted besides the system's roots.
     #[serde(default, deserialize_with = "certificates")]
     pub(super) ca_file: Vec<CertificateDer<'static>>,
@@ -125,6 +127,9 @@ pub(super) struct Management {
     pub(super) subscription_id: Option<Segment>,
     /// Default region of `/management/models`.
     pub(super) location: Option<Segment>,
+    /// The account's group; with `account`, or not at all.
+    pub(super) resource_group: Option<ResourceName>,
+    pub(super) account: Option<ResourceName>,
     pub(super) api_version: Segment,
 }
 

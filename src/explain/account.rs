@@ -12,7 +12,7 @@ pub(super) fn host(endpoint: &Endpoint) -> &str {
 }
 
 /// The account's own subdomain, which mostly is its name too. [`None`] at a region's endpoint, a gateway or an emulator.
-pub(super) fn subdomain(endpoint: &Endpoint) -> Option<&str> {
+pub(crate) fn subdomain(endpoint: &Endpoint) -> Option<&str> {
     let (subdomain, domain) = endpoint.authority().host().split_once('.')?;
     let domain = domain.strip_prefix("privatelink.").unwrap_or(domain);
     let known = |cloud: &str| matches!(cloud, "com" | "us" | "cn");

@@ -14,6 +14,7 @@ mod insert;
 mod plain;
 mod words;
 
+pub(crate) use account::subdomain;
 pub use cause::Cause;
 pub use facts::Facts;
 pub use hint::hint;

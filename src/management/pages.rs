@@ -1,13 +1,13 @@
 //! Lists of the management plane come in pages; each names the next by an absolute URL, which is followed only on the
 //! host that was asked, because the token goes along.
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
+use super::failure::Failure;
 use crate::error::{Causes, ProxyError};
 use crate::forward::fields::clean_response;
 
@@ -16,21 +16,6 @@ const MOST_PAGES: usize = 200;
 /// More content than this in one page is no list either.
 const LARGEST_PAGE: usize = 32 << 20;
 
-/// What asking came to.
-pub(super) enum Answer {
-    /// `{"value":[…]}` with the entries of all pages, each as it came.
-    List(Vec<u8>),
-    /// The management plane said no: its own answer.
-    Refusal(Response<Body>),
-}
-
-impl Answer {
-    /// ARM says that nobody is signed in, and never that somebody may not: that is a 403.
-    pub(super) fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refusal(response) if response.status() == StatusCode::UNAUTHORIZED)
-    }
-}
-
 #[derive(Deserialize)]
 struct Page {
     value: Vec<Box<RawValue>>,
@@ -38,26 +23,26 @@ struct Page {
     next_link: Option<String>,
 }
 
-/// Follows the pages from `first` and joins them.
+/// Follows the pages from `first` and joins them: `{"value":[…]}` with the entries of all, each as it came.
 pub(super) async fn joined(
     client: &reqwest::Client,
     first: Url,
     authorization: &HeaderValue,
-) -> Result<Answer, ProxyError> {
+) -> Result<Vec<u8>, Failure> {
     let mut entries: Vec<Box<RawValue>> = Vec::new();
     let mut next = Some(first.clone());
     for _ in 0..MOST_PAGES {
-        let Some(url) = next else { return Ok(Answer::List(list(&entries))) };
+        let Some(url) = next else { return Ok(list(&entries)) };
         let (head, content) = fetch(client, url, authorization).await?.into_parts();
         if head.status != StatusCode::OK {
-            return Ok(Answer::Refusal(Response::from_parts(head, Body::from(content))));
+            return Err(Failure::Refusal(Box::new(Response::from_parts(head, content))));
         }
         let page: Page = serde_json::from_slice(&content)
             .map_err(|error| malformed(&first, &format!("a page is not a list: {error}")))?;
         entries.extend(page.value);
         next = page.next_link.filter(|link| !link.is_empty()).map(|link| follow(&first, &link)).transpose()?;
     }
-    Err(malformed(&first, "the list has no end"))
+    Err(malformed(&first, "the list has no end").into())
 }
 
 /// The next page's URL, if it is on the host that was asked.
@@ -109,7 +94,7 @@ fn list(entries: &[Box<RawValue>]) -> Vec<u8> {
     content
 }
 
-fn malformed(url: &Url, problem: &str) -> ProxyError {
+pub(super) fn malformed(url: &Url, problem: &str) -> ProxyError {
     ProxyError::UpstreamProtocol { host: host(url), problem: problem.to_owned() }
 }
 
@@ -118,7 +103,7 @@ fn failure(url: &Url, error: &reqwest::Error) -> ProxyError {
         return ProxyError::from_connecting(host(url), error);
     }
     if error.is_timeout() {
-        return ProxyError::UpstreamTimeout { host: host(url), seconds: super::PAGE_TIMEOUT.as_secs() };
+        return ProxyError::UpstreamTimeout { host: host(url), seconds: super::plane::PAGE_TIMEOUT.as_secs() };
     }
     malformed(url, &Causes(error).to_string())
 }

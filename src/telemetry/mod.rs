@@ -6,6 +6,7 @@ pub mod exchange;
 pub mod logs;
 pub mod meter;
 pub mod misfits;
+pub mod outages;
 mod queue;
 pub mod refusals;
 pub mod tally;

@@ -41,6 +41,7 @@ pub(super) fn deployments() -> Vec<Value> {
             "name": deployment.name,
             "type": "Microsoft.CognitiveServices/accounts/deployments",
             "sku": { "name": "GlobalStandard", "capacity": 10 },
+            "systemData": { "createdAt": date(model.created), "createdByType": "User" },
             "properties": {
                 "model": { "format": "OpenAI", "name": model.name, "version": model.version },
                 "versionUpgradeOption": "OnceNewDefaultVersionAvailable",
@@ -91,8 +92,9 @@ fn capabilities(model: &Model) -> Value {
     match model.kind {
         Kind::Chat => json!({ "chatCompletion": "true", "responses": "true", "area": "EUR" }),
         Kind::Embeddings { .. } => json!({ "embeddings": "true", "embeddingsMaxInputs": "2048", "area": "EUR" }),
-        Kind::Realtime => json!({ "realtime": "true", "area": "EUR" }),
-        Kind::Listed => json!({ "area": "EUR" }),
+        Kind::Realtime => json!({ "realtime": "true", "audio": "true", "area": "EUR" }),
+        Kind::Listed if model.name.contains("image") => json!({ "imageGenerations": "true", "area": "EUR" }),
+        Kind::Listed => json!({ "audio": "true", "area": "EUR" }),
     }
 }
 
