@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::config::Show;
 use super::health::Health;
+use super::models::Models;
 use crate::config::Overrides;
 
 /// The headings of options in `--help`.
@@ -34,6 +35,8 @@ pub struct CommandLine {
 pub(super) enum Command {
     /// Run the proxy (the default).
     Serve,
+    /// List the models that the region offers, and which of them the account has deployed.
+    Models(Models),
     /// Show the configuration in force and where each value comes from, as TOML, without secrets.
     Config(Show),
     /// Ask a running proxy, at the address of the same configuration, how it is; exit status 0 or 1.

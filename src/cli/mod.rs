@@ -7,6 +7,7 @@ mod emulator;
 mod health;
 mod line;
 mod man;
+mod models;
 mod serve;
 
 use std::io::Write;
@@ -29,6 +30,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Serve => serve::run(&environment, &overrides).map(done),
         Command::Demo => demo::run(&environment, overrides).map(done),
         Command::Config(show) => config::run(&environment, &overrides, &show).map(done),
+        Command::Models(asked) => models::run(&environment, &overrides, &asked).map(done),
         Command::Health(asked) => health::run(&environment, &overrides, &asked).map(done),
         Command::Emulator => emulator::run().map(done),
         Command::Completions { shell } => {
@@ -68,6 +70,8 @@ enum Failure {
     Manual(#[source] std::io::Error),
     #[error("not well: {0}")]
     Unwell(String),
+    #[error(transparent)]
+    Unlisted(#[from] models::Unlisted),
     #[error("ended at once, as asked, before every running request had ended")]
     CutOff,
 }
@@ -88,6 +92,7 @@ impl Failure {
             | Self::Logs(_)
             | Self::Manual(_)
             | Self::Unwell(_)
+            | Self::Unlisted(_)
             | Self::CutOff => ExitCode::FAILURE,
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::deployments::Deployments;
 use super::entries::Deployment;
 use super::failure::Failure;
-use super::openai::Model;
+use super::openai::Callable;
 use super::plane::Scope;
 use crate::clock::SharedClock;
 use crate::config::{Management, Segment};
@@ -50,7 +50,7 @@ struct State {
 
 #[derive(Debug, Clone)]
 struct Held {
-    models: Arc<[Model]>,
+    models: Arc<[Callable]>,
     since: SystemTime,
 }
 
@@ -62,11 +62,11 @@ struct Fetch {
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
-type Outcome = Result<Arc<[Model]>, Failure>;
+type Outcome = Result<Arc<[Callable]>, Failure>;
 
 /// What there is at the moment.
 enum Now {
-    Fresh(Arc<[Model]>),
+    Fresh(Arc<[Callable]>),
     /// An old list, and why there is no newer one.
     Resting(Held, Failure),
     Fetching(Option<Held>, Fetch),
@@ -150,7 +150,7 @@ impl Inner {
     async fn ask(&self) -> Outcome {
         let scope = Scope { subscription: &self.subscription, api_version: &self.api_version };
         let deployments: Vec<Deployment> = self.deployments.entries(scope).await?;
-        let mut models: Vec<Model> = deployments.into_iter().filter_map(Model::of).collect();
+        let mut models: Vec<Callable> = deployments.into_iter().filter_map(Callable::of).collect();
         models.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(models.into())
     }
@@ -168,7 +168,7 @@ impl Inner {
     }
 
     /// The old list; that it is old is told.
-    fn make_do(&self, held: Held, failure: &Failure) -> Arc<[Model]> {
+    fn make_do(&self, held: Held, failure: &Failure) -> Arc<[Callable]> {
         self.outages.record(held.since, &failure.to_string());
         held.models
     }

@@ -18,7 +18,7 @@ use crate::error::ProxyError;
 
 /// A model as OpenAI lists it. Its id is the deployment's name: that is what requests must give as their model.
 #[derive(Debug, Clone, Serialize)]
-pub struct Model {
+pub struct Callable {
     pub(super) id: String,
     object: &'static str,
     /// Seconds since the epoch; 0 where nobody says.
@@ -33,10 +33,10 @@ pub struct Model {
 #[derive(Debug, Serialize)]
 pub struct Listed {
     object: &'static str,
-    data: Vec<Model>,
+    data: Vec<Callable>,
 }
 
-impl Model {
+impl Callable {
     /// What `deployment` makes callable, if it does already.
     pub(super) fn of(deployment: Deployment) -> Option<Self> {
         if !deployment.can_be_called() {
@@ -94,13 +94,11 @@ pub async fn retrieve(
     let models = catalogue.models().await?;
     let visible = models.iter().filter(|model| model.is_for(&app));
     // Azure's names of deployments do not differ by case alone.
-    match visible.clone().find(|model| model.id.eq_ignore_ascii_case(&id)) {
-        Some(model) => Ok(Json(model).into_response()),
-        None => {
-            let deployed = visible.map(|model| model.id.clone()).collect();
-            Err(ProxyError::NoSuchModel { asked: told(&id), deployed }.into())
-        }
+    if let Some(model) = visible.clone().find(|model| model.id.eq_ignore_ascii_case(&id)) {
+        return Ok(Json(model).into_response());
     }
+    let deployed = visible.map(|model| model.id.clone()).collect();
+    Err(ProxyError::NoSuchModel { asked: told(&id), deployed }.into())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod chain;
 mod configuration;
 #[cfg(target_os = "linux")]
 mod confine;
+mod deployments;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod effective;

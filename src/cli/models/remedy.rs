@@ -1,0 +1,51 @@
+//! What a person can do about a refusal of the management plane.
+
+use crate::config::Segment;
+use crate::identity::claims::{Claims, PrincipalType};
+use crate::identity::tokens::Token;
+use crate::management::Failure;
+
+/// What helps against `failure`, met with `token`; nothing where its own words must do.
+pub(super) fn remedy(failure: &Failure, token: Option<&Token>, subscription: &Segment) -> Option<String> {
+    Some(match failure.said().code.as_str() {
+        "AuthorizationFailed" | "LinkedAuthorizationFailed" => format!(
+            "the identity needs the role Reader on the subscription, and a new assignment takes up to five minutes to work: \
+             az role assignment create --role Reader {} --scope /subscriptions/{subscription}",
+            assignee(token)
+        ),
+        "SubscriptionNotFound" | "InvalidSubscriptionId" => {
+            "is management.subscription_id (AZURE_SUBSCRIPTION_ID) right, and of the identity's tenant? This lists yours: az \
+             account list --output table"
+                .to_owned()
+        }
+        "InvalidAuthenticationTokenTenant" => {
+            "the subscription is of another tenant than the identity: name its tenant in credential.tenant_id \
+             (AZURE_TENANT_ID), or, for a person: az login --tenant TENANT"
+                .to_owned()
+        }
+        "NoRegisteredProviderFound" | "LocationNotAvailableForResourceType" => {
+            "is it a region (--location, management.location), and management.api_version a version? This lists the \
+             regions: az account list-locations --query [].name --output tsv"
+                .to_owned()
+        }
+        "MissingSubscriptionRegistration" | "SubscriptionNotRegistered" => {
+            "az provider register --namespace Microsoft.CognitiveServices".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// The identity, as `az` wants it named. What the token says enters a command only if it looks like an id.
+fn assignee(token: Option<&Token>) -> String {
+    let claims = token.map(|token| &token.claims);
+    let object_id = claims.and_then(|claims| Segment::parse(claims.object_id.as_deref()?).ok());
+    let object_id = object_id.as_ref().map_or("OBJECT_ID", Segment::as_str);
+    match claims.and_then(Claims::principal_type) {
+        Some(PrincipalType::ServicePrincipal) => {
+            format!("--assignee-object-id {object_id} --assignee-principal-type ServicePrincipal")
+        }
+        Some(PrincipalType::User) => format!("--assignee-object-id {object_id} --assignee-principal-type User"),
+        // Then az asks the directory what the principal is.
+        None => format!("--assignee {object_id}"),
+    }
+}

@@ -1,0 +1,222 @@
+//! Rows as a table: aligned, as wide as the terminal, coloured where somebody looks.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
+use time::{Date, OffsetDateTime};
+
+use super::row::{Day, Deployed, Row};
+
+/// How long before a model's end it is time to look for another.
+const SOON: i64 = 90;
+/// What stands between columns.
+const GAP: usize = 2;
+/// What lists of words are shortened to at most.
+const NARROWEST: usize = 16;
+
+const HEADINGS: [&str; 5] = ["MODEL", "VERSION", "CAPABILITIES", "DEPRECATION", "DEPLOYMENTS"];
+/// The columns that may be broken into lines.
+const LISTS: [usize; 2] = [4, 2];
+
+/// What stands in a column: words that may be put below each other.
+struct Cell {
+    words: Vec<String>,
+    style: Style,
+}
+
+/// Prints the rows at a time, in so many columns of text; as wide as it gets if nobody says how many.
+///
+/// Whoever does not listen misses nothing that matters.
+pub(super) fn print(rows: &[Row], now: SystemTime, width: Option<usize>) {
+    let mut output = AutoStream::auto(std::io::stdout().lock());
+    let _ = write!(output, "{}", text(rows, OffsetDateTime::from(now).date(), width)).and_then(|()| output.flush());
+}
+
+fn text(rows: &[Row], today: Date, width: Option<usize>) -> String {
+    let bold = Style::new().bold();
+    let headings = HEADINGS.map(|heading| Cell { words: vec![heading.to_owned()], style: bold });
+    let table: Vec<_> = [headings].into_iter().chain(rows.iter().map(|row| cells(row, today))).collect();
+    let widths = widths(&table, width);
+    table.iter().map(|cells| lines(cells, &widths)).collect()
+}
+
+fn cells(row: &Row, today: Date) -> [Cell; 5] {
+    let plain = |text: &str| Cell { words: vec![text.to_owned()], style: Style::new() };
+    let capabilities = row.capabilities.iter().map(|capability| capability.word()).collect();
+    let deployments = row.deployments.iter().flatten().map(deployed).collect();
+    [
+        plain(&row.name),
+        plain(&row.version),
+        Cell { words: listed(capabilities), style: Style::new() },
+        row.deprecation.map_or_else(|| plain(""), |Day(date)| deprecation(date, today)),
+        Cell { words: listed(deployments), style: AnsiColor::Green.on_default() },
+    ]
+}
+
+/// A comma behind each but the last.
+fn listed(mut words: Vec<String>) -> Vec<String> {
+    if let Some((_, others)) = words.split_last_mut() {
+        for word in others {
+            word.push(',');
+        }
+    }
+    words
+}
+
+/// As in `chat (GlobalStandard 10)`; in a state that is not the usual one, with that.
+fn deployed(Deployed { name, sku, capacity, state }: &Deployed) -> String {
+    let paid = [sku.clone(), capacity.map(|capacity| capacity.to_string())];
+    let paid = paid.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let state = if state.eq_ignore_ascii_case("Succeeded") { "" } else { state };
+    let remarks: Vec<_> = [&*paid, state].into_iter().filter(|remark| !remark.is_empty()).collect();
+    if remarks.is_empty() { name.clone() } else { format!("{name} ({})", remarks.join(", ")) }
+}
+
+fn deprecation(date: Date, today: Date) -> Cell {
+    let (remark, style) = match (date - today).whole_days() {
+        ..=0 => (" ! past".to_owned(), AnsiColor::Red.on_default()),
+        1 => (" ! in 1 day".to_owned(), AnsiColor::Yellow.on_default()),
+        days @ 2..=SOON => (format!(" ! in {days} days"), AnsiColor::Yellow.on_default()),
+        _ => (String::new(), Style::new()),
+    };
+    Cell { words: vec![format!("{date}{remark}")], style }
+}
+
+impl Cell {
+    /// Its words in lines of at most `width`, or of one word; at least one line.
+    fn lines(&self, width: usize) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for word in &self.words {
+            match lines.last_mut().filter(|line| length(line) + 1 + length(word) <= width) {
+                Some(line) => line.extend([" ", word]),
+                None => lines.push(word.clone()),
+            }
+        }
+        if self.words.iter().all(String::is_empty) { vec!["-".to_owned()] } else { lines }
+    }
+
+    fn width(&self) -> usize {
+        self.lines(usize::MAX).iter().map(|line| length(line)).max().unwrap_or_default()
+    }
+}
+
+/// How wide each column is: as its widest cell, unless the terminal is too narrow and it can be broken into lines.
+fn widths(table: &[[Cell; 5]], width: Option<usize>) -> [usize; 5] {
+    let widest = |column: usize| table.iter().map(|cells| cells[column].width()).max().unwrap_or_default();
+    let mut widths = [0, 1, 2, 3, 4].map(widest);
+    let Some(width) = width else { return widths };
+    for column in LISTS {
+        let total = widths.iter().sum::<usize>() + GAP * (widths.len() - 1);
+        let spare = widths[column].saturating_sub(NARROWEST);
+        widths[column] -= spare.min(total.saturating_sub(width));
+        // A word that is longer than that sticks out all the same.
+        let lines = |cells: &[Cell; 5]| cells[column].lines(widths[column]).iter().map(|line| length(line)).max();
+        widths[column] = table.iter().filter_map(lines).max().unwrap_or_default();
+    }
+    widths
+}
+
+fn lines(cells: &[Cell; 5], widths: &[usize; 5]) -> String {
+    let columns: Vec<_> =
+        cells.iter().zip(widths).map(|(cell, width)| (cell.lines(*width), cell.style, *width)).collect();
+    let height = columns.iter().map(|(lines, ..)| lines.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for at in 0..height {
+        let mut pending = 0;
+        for (lines, style, width) in &columns {
+            let piece = lines.get(at).map_or("", String::as_str);
+            if !piece.is_empty() {
+                text.extend([" ".repeat(pending), format!("{style}{piece}{style:#}")]);
+                pending = 0;
+            }
+            // Written only if something follows: lines have no end of spaces.
+            pending += width + GAP - length(piece);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Names of models and deployments have no wide characters.
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use time::Month;
+
+    use super::*;
+    use crate::cli::models::capability::Capability;
+
+    fn today() -> Date {
+        Date::from_calendar_date(2026, Month::November, 21).expect("a day")
+    }
+
+    fn row(name: &str, days: Option<i64>, deployments: &[&str]) -> Row {
+        let deployed = |name: &&str| Deployed {
+            name: (*name).to_owned(),
+            sku: Some("GlobalStandard".to_owned()),
+            capacity: Some(10),
+            state: if name.starts_with("new") { "Creating".to_owned() } else { "Succeeded".to_owned() },
+        };
+        Row {
+            name: name.to_owned(),
+            version: "1".to_owned(),
+            capabilities: BTreeSet::from([Capability::Chat, Capability::Responses, Capability::FineTune]),
+            deprecation: days.map(|days| Day(today() + time::Duration::days(days))),
+            deployments: Some(deployments.iter().map(deployed).collect()),
+            ..Row::default()
+        }
+    }
+
+    fn plain(rows: &[Row], width: Option<usize>) -> String {
+        anstream::adapter::strip_str(&text(rows, today(), width)).to_string()
+    }
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_end_of_spaces() {
+        let rows = [row("a-long-name", None, &["one", "new"]), row("b", Some(400), &[])];
+        assert_eq!(
+            plain(&rows, None),
+            "\
+MODEL        VERSION  CAPABILITIES                DEPRECATION  DEPLOYMENTS
+a-long-name  1        chat, responses, fine-tune  -            one (GlobalStandard 10), new (GlobalStandard 10, Creating)
+b            1        chat, responses, fine-tune  2027-12-26   -
+"
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_breaks_lists() {
+        let text = plain(&[row("a-long-name", None, &["one", "two"])], Some(72));
+        assert_eq!(
+            text,
+            "\
+MODEL        VERSION  CAPABILITIES      DEPRECATION  DEPLOYMENTS
+a-long-name  1        chat, responses,  -            one (GlobalStandard 10),
+                      fine-tune                      two (GlobalStandard 10)
+"
+        );
+        assert!(!plain(&[row("a", Some(1), &["one"])], Some(1)).is_empty(), "however narrow");
+    }
+
+    #[test]
+    fn an_end_that_is_near_is_marked() {
+        for (days, remark, colour) in [
+            (-1000, "! past", "\u{1b}[31m"),
+            (0, "! past", "\u{1b}[31m"),
+            (1, "! in 1 day", "\u{1b}[33m"),
+            (90, "! in 90 days", "\u{1b}[33m"),
+        ] {
+            let text = text(&[row("a", Some(days), &[])], today(), None);
+            assert!(text.contains(remark) && text.contains(colour), "{days}: {text}");
+        }
+        let far = text(&[row("a", Some(91), &[])], today(), None);
+        assert!(!far.contains('!') && !far.contains("\u{1b}[33m"), "{far}");
+    }
+}
