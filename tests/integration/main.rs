@@ -40,6 +40,7 @@ mod mangled;
 #[cfg(target_os = "linux")]
 mod memory;
 mod mistakes;
+mod models;
 mod paths;
 #[cfg(target_os = "linux")]
 mod peers;

@@ -13,13 +13,13 @@ use crate::management::{Deployment, Model, ModelName};
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) version: String,
-    format: String,
-    kinds: BTreeSet<String>,
-    default_version: bool,
-    lifecycle: Option<String>,
+    pub(super) format: String,
+    pub(super) kinds: BTreeSet<String>,
+    pub(super) default_version: bool,
+    pub(super) lifecycle: Option<String>,
     pub(super) capabilities: BTreeSet<Capability>,
     pub(super) deprecation: Option<Day>,
-    skus: BTreeSet<String>,
+    pub(super) skus: BTreeSet<String>,
     /// Nothing if nobody knows them.
     pub(super) deployments: Option<Vec<Deployed>>,
 }
