@@ -12,8 +12,8 @@
 //! 2. [`guard`] decides whether this caller may be answered at all, and [`forward::target::check`] whether the path means
 //!    one thing only;
 //! 3. [`forward::target::map`] turns the path into the resource's, or finds that it is a route of our own: then axum's
-//!    router answers, from [`management`] (the list of models too, if it is to be the account's deployments) or [`status`]. Where the identity is lent, the app needs its key, a place and
-//!    something left of its limits;
+//!    router answers, from [`management`] (the list of models too, if it is to be the account's deployments) or [`status`].
+//!    Where the identity is lent, the app needs its key, a place and something left of its limits;
 //! 4. the models that an app may ask for are looked for in head and content; [`forward::Forwarder`] takes a token from the store ([`identity::tokens`]), cleans the fields
 //!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]); if the resource calls
 //!    the token stale, once more with another one;

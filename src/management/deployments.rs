@@ -71,9 +71,10 @@ impl Deployments {
             Some(configured) => accounts::named(&entries, configured).ok_or_else(|| {
                 let AccountName { resource_group, account } = configured;
                 unknown(format!(
-                    "no account {account} in the resource group {resource_group} (management.account, \
-                     management.resource_group): {}",
-                    seen(entries.len(), scope.subscription)
+                    "there is no account {account} in the resource group {resource_group} (management.account, \
+                     management.resource_group): {seen}. Correct them, or leave both out to have the account found by the \
+                     endpoint",
+                    seen = seen(entries.len(), scope.subscription)
                 ))
             })?,
             None => self.only(accounts::at(&entries, &self.endpoint), entries.len(), scope.subscription)?,
@@ -92,9 +93,10 @@ impl Deployments {
                 others + 1
             ))),
             (None, _) => Err(unknown(format!(
-                "no account has the endpoint {host} (upstream.endpoint): {}. If the endpoint is a gateway, \
-                 {HOW_TO_NAME_IT} to the account behind it",
-                seen(of, subscription)
+                "no account has the endpoint {host} (upstream.endpoint): {seen}. If the account is in another subscription, \
+                 set management.subscription_id (AZURE_SUBSCRIPTION_ID); if the identity cannot see it, give it the role \
+                 Reader; if the endpoint is a gateway, {HOW_TO_NAME_IT} to the account behind it",
+                seen = seen(of, subscription)
             ))),
         }
     }
@@ -110,17 +112,14 @@ impl Deployments {
     }
 }
 
-/// Where was looked, and what else may be wrong.
+/// Where was looked.
 fn seen(accounts: usize, subscription: &Segment) -> String {
     let seen = match accounts {
         0 => "no account".to_owned(),
         1 => "1 account".to_owned(),
         many => format!("{many} accounts"),
     };
-    format!(
-        "the identity sees {seen} in subscription {subscription}. Is it the account's subscription \
-         (management.subscription_id, AZURE_SUBSCRIPTION_ID), and has the identity the role Reader there?"
-    )
+    format!("the identity sees {seen} in subscription {subscription}")
 }
 
 fn unknown(message: String) -> Failure {

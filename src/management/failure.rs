@@ -61,7 +61,8 @@ impl std::fmt::Display for Failure {
             Self::Error(error) => error.fmt(f),
             Self::Refusal(refusal) => {
                 let Said { code, message } = self.said();
-                let plain = |text: String| text.replace(char::is_control, " ");
+                // ARM ends its sentences; this one goes on.
+                let plain = |text: String| text.replace(char::is_control, " ").trim_end_matches('.').to_owned();
                 write!(f, "the management plane answered {}", refusal.status())?;
                 for part in [code, message].map(plain).iter().filter(|part| !part.is_empty()) {
                     write!(f, ": {part}")?;

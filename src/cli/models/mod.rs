@@ -24,19 +24,6 @@ use crate::management::{self, Deployment, Deployments, List, Model, Plane, Scope
 use crate::tls;
 
 /// What is to be listed.
-///
-/// With `--json` it is an array of objects, one a model and version, in the order of their names:
-///
-/// | member | what it is |
-/// | --- | --- |
-/// | `name`, `version`, `format` | the model; `format` says whose it is, such as `OpenAI` |
-/// | `kinds` | the kinds of account that can have it |
-/// | `default_version` | whether a deployment has this version if it names none |
-/// | `lifecycle` | such as `GenerallyAvailable` or `Preview`; null if nobody says |
-/// | `capabilities` | the words that `--capability` takes |
-/// | `deprecation` | the day on which it is no longer served, as `2026-03-31`; null if nobody says |
-/// | `skus` | the ways to deploy it, such as `GlobalStandard` |
-/// | `deployments` | the account's, each with `name`, `sku`, `capacity` and `state`; null if they are not known |
 #[derive(Debug, Args)]
 pub(super) struct Models {
     /// Only models, or deployments, with this in their name.
@@ -52,6 +39,13 @@ pub(super) struct Models {
     #[arg(long, value_name = "REGION", value_parser = Segment::parse)]
     location: Option<Segment>,
     /// Print JSON.
+    ///
+    /// An array of objects, one a model and version, in the order of their names, with these members: `name`, `version`;
+    /// `format`, whose model it is, such as `OpenAI`; `kinds`, the kinds of account that can have it; `default_version`,
+    /// whether a deployment has this version if it names none; `lifecycle`, such as `GenerallyAvailable`; `capabilities`, the
+    /// words that --capability takes; `deprecation`, the day on which it is no longer served, as 2026-03-31; `skus`, the ways
+    /// to deploy it, such as `GlobalStandard`; `deployments`, the account's, each with `name`, `sku`, `capacity` and `state`.
+    /// What nobody says is null; so are the deployments where they are not known.
     #[arg(long)]
     json: bool,
 }

@@ -28,6 +28,11 @@ pub(super) fn remedy(failure: &Failure, token: Option<&Token>, subscription: &Se
              regions: az account list-locations --query [].name --output tsv"
                 .to_owned()
         }
+        "ResourceNotFound" | "ResourceGroupNotFound" | "ParentResourceNotFound" => {
+            "are management.resource_group and management.account right? This lists the accounts: az cognitiveservices \
+             account list --output table"
+                .to_owned()
+        }
         "MissingSubscriptionRegistration" | "SubscriptionNotRegistered" => {
             "az provider register --namespace Microsoft.CognitiveServices".to_owned()
         }

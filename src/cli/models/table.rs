@@ -17,8 +17,8 @@ const GAP: usize = 2;
 const NARROWEST: usize = 16;
 
 const HEADINGS: [&str; 5] = ["MODEL", "VERSION", "CAPABILITIES", "DEPRECATION", "DEPLOYMENTS"];
-/// The columns that may be broken into lines.
-const LISTS: [usize; 2] = [4, 2];
+/// The columns that may be broken into lines, the one with the shorter words first.
+const LISTS: [usize; 2] = [2, 4];
 
 /// What stands in a column: words that may be put below each other.
 struct Cell {
@@ -45,13 +45,15 @@ fn text(rows: &[Row], today: Date, width: Option<usize>) -> String {
 fn cells(row: &Row, today: Date) -> [Cell; 5] {
     let plain = |text: &str| Cell { words: vec![text.to_owned()], style: Style::new() };
     let capabilities = row.capabilities.iter().map(|capability| capability.word()).collect();
-    let deployments = row.deployments.iter().flatten().map(deployed).collect();
+    let deployments = listed(row.deployments.iter().flatten().map(deployed).collect());
+    // Where there is little room, what is said of a deployment stands below its name.
+    let deployments = deployments.iter().flat_map(|deployment| deployment.splitn(2, ' ')).map(str::to_owned).collect();
     [
         plain(&row.name),
         plain(&row.version),
         Cell { words: listed(capabilities), style: Style::new() },
         row.deprecation.map_or_else(|| plain(""), |Day(date)| deprecation(date, today)),
-        Cell { words: listed(deployments), style: AnsiColor::Green.on_default() },
+        Cell { words: deployments, style: AnsiColor::Green.on_default() },
     ]
 }
 
@@ -193,7 +195,7 @@ b            1        chat, responses, fine-tune  2027-12-26   -
 
     #[test]
     fn a_narrow_terminal_breaks_lists() {
-        let text = plain(&[row("a-long-name", None, &["one", "two"])], Some(72));
+        let text = plain(&[row("a-long-name", None, &["one", "two"])], Some(77));
         assert_eq!(
             text,
             "\
@@ -203,6 +205,14 @@ a-long-name  1        chat, responses,  -            one (GlobalStandard 10),
 "
         );
         assert!(!plain(&[row("a", Some(1), &["one"])], Some(1)).is_empty(), "however narrow");
+    }
+
+    #[test]
+    fn where_there_is_little_room_what_is_said_of_a_deployment_stands_below_it() {
+        let text = plain(&[row("m", None, &["a-long-deployment"])], Some(60));
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        assert_eq!(lines[1], "m      1        chat, responses,  -            a-long-deployment");
+        assert_eq!(lines[2].split_once("  ").map(|(_, rest)| rest.trim()), Some("(GlobalStandard 10)"));
     }
 
     #[test]
