@@ -85,6 +85,11 @@ pub const KEYS: &[Key] = &[
     .variable("AZURE_OPENAI_ENDPOINT"),
     key("upstream.scope", "what the token is asked for; `https://ai.azure.com/.default` for Foundry project endpoints")
         .otherwise("by cloud and endpoint"),
+    key(
+        "upstream.models",
+        "what `GET /v1/models` answers: `upstream`, the resource's own list (the region's catalogue), or `deployments`, the \
+         account's deployments, so that every name listed can be called",
+    ),
     key("upstream.ca_file", "PEM bundle trusted besides the system's authorities"),
     key("upstream.connect_timeout", "DNS, TCP and TLS together"),
     key("upstream.response_timeout", "from the last byte of the request to the head of the response"),
@@ -118,8 +123,11 @@ pub const KEYS: &[Key] = &[
     key("credential.authority_host", "Entra").variable("AZURE_AUTHORITY_HOST").otherwise("by cloud"),
     key("credential.imds_endpoint", "the metadata service").variable("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
     key("management.endpoint", "the management plane").otherwise("by cloud"),
-    key("management.subscription_id", "needed by `/management/models`").variable("AZURE_SUBSCRIPTION_ID"),
+    key("management.subscription_id", "needed by `/management/models`, `/management/deployments` and `upstream.models = \"deployments\"`").variable("AZURE_SUBSCRIPTION_ID"),
     key("management.location", "region of `/management/models` unless `?location=` says another"),
+    key("management.resource_group", "the account's resource group, with `management.account`")
+        .otherwise("found by the endpoint"),
+    key("management.account", "the account whose deployments are listed").otherwise("found by the endpoint"),
     key("management.api_version", "of the management plane's `Microsoft.CognitiveServices`"),
     key("access.allowed_hosts", "names under which the proxy is asked (`Host`, any port)"),
     key("access.allowed_origins", "origins whose web pages may call").more("sharing.md#web-pages"),

@@ -29,8 +29,8 @@ use url::Url;
 
 pub use access::{Access, HostName, Listen, Origin, PeerUsers};
 pub use apps::{App, AppName, KeyDigest};
-pub use effective::Effective;
 pub use choices::{LogFormat, ModelList};
+pub use effective::Effective;
 pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use error::{ConfigError, Shown};
