@@ -260,12 +260,30 @@ async fn what_cannot_be_called_yet_is_not_listed() {
     assert!(told.ends_with("there are succeeded"), "{told}");
 }
 
+/// Callers who all ask before the first answer of the management plane has come.
+async fn crowd(world: &World) -> Vec<reqwest::Response> {
+    world.fault(Route::Management, Action::Hold { after_events: 0 }, Some(1));
+    let all_wait = async {
+        world.azure.control().until(|state| state.streams_held == 1).await;
+        loop {
+            let status: Value = world.get("/status").await.json().await.unwrap();
+            if status["apps"][0]["requests"] == 20 {
+                break world.azure.control().release();
+            }
+        }
+    };
+    let (answers, ()) =
+        within(async { tokio::join!(join_all((0..20).map(|_| world.get("/v1/models"))), all_wait) }).await;
+    answers
+}
+
 #[tokio::test]
 async fn a_crowd_asks_once() {
     let world = World::with(&[LISTED], |_| ()).await;
-    world.fault(Route::Management, Action::Delay { ms: 300 }, None);
-    let crowd = join_all((0..30).map(|_| names(&world, "/v1/models"))).await;
-    assert!(crowd.iter().all(|names| *names == crowd[0] && !names.is_empty()));
+    for response in crowd(&world).await {
+        let list = json_of(response).await;
+        assert!(list["data"].as_array().unwrap().len() > 6, "{list}");
+    }
     assert_eq!(asked_for(&world), 3, "a page of accounts and two of deployments");
     world.clock.advance(Duration::from_secs(299));
     names(&world, "/v1/models").await;
@@ -275,15 +293,18 @@ async fn a_crowd_asks_once() {
 #[tokio::test]
 async fn a_crowd_shares_a_failure_too() {
     let world = World::with(&[LISTED], |_| ()).await;
-    world.fault(Route::Management, Action::Delay { ms: 300 }, Some(1));
     world.azure.control().set_management_role(false);
-    let crowd = join_all((0..20).map(|_| world.get("/v1/models"))).await;
-    assert!(crowd.iter().all(|response| response.status() == 403));
+    assert!(crowd(&world).await.iter().all(|response| response.status() == 403));
     assert_eq!(asked_for(&world), 1);
     let refusal: Value = within(world.get("/v1/models").await.json()).await.unwrap();
     assert_eq!(refusal["error"]["code"], "AuthorizationFailed", "the management plane's own words");
     world.azure.control().set_management_role(true);
     assert!(!names(&world, "/v1/models").await.is_empty(), "and nobody waits for longer than it lasts");
+}
+
+/// Asks until the list is this one: on a busy machine a new one may come too late for whoever asked first.
+async fn until_listed(world: &World, expected: &[String]) {
+    within(async { while names(world, "/v1/models").await != expected {} }).await;
 }
 
 #[tokio::test]
@@ -293,15 +314,15 @@ async fn an_old_list_is_better_than_none() {
     world.clock.advance(Duration::from_secs(301));
     management_says(&world, 503, &json!({}), Some(1));
     assert_eq!(names(&world, "/v1/models").await, first);
-    assert_eq!(asked_for(&world), 4, "it was asked for");
+    world.azure.control().until(|state| state.count(Route::Management) == 4).await;
     assert_eq!(names(&world, "/v1/models").await, first);
-    assert_eq!(asked_for(&world), 4, "and is left alone for a while");
-    world.clock.advance(Duration::from_secs(31));
+    assert_eq!(asked_for(&world), 4, "after a failure it is left alone for a while");
     management_says(&world, 200, &json!({ "value": [deployment("new", "Succeeded")] }), Some(1));
-    assert_eq!(names(&world, "/v1/models").await, ["new"]);
+    world.clock.advance(Duration::from_secs(31));
+    until_listed(&world, &["new".to_owned()]).await;
     // A clock that is set back keeps no list fresh for longer.
     world.clock.set_back(Duration::from_secs(60));
-    assert_eq!(names(&world, "/v1/models").await, first);
+    until_listed(&world, &first).await;
 }
 
 #[tokio::test]
