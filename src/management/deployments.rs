@@ -65,7 +65,6 @@ impl Deployments {
     ///
     /// As [`Deployments::list`].
     pub async fn locate(&self, scope: Scope<'_>) -> Result<Account, Failure> {
-        *self.found() = None;
         let entries: Vec<Entry> = self.plane.entries(List::Accounts, scope).await?;
         let account = match &self.plane.settings.account {
             Some(configured) => accounts::named(&entries, configured).ok_or_else(|| {

@@ -43,7 +43,8 @@ fn text(rows: &[Row], today: Date, width: Option<usize>) -> String {
 }
 
 fn cells(row: &Row, today: Date) -> [Cell; 5] {
-    let plain = |text: &str| Cell { words: vec![text.to_owned()], style: Style::new() };
+    // What others have named must not speak to the terminal.
+    let plain = |text: &str| Cell { words: vec![text.replace(char::is_control, " ")], style: Style::new() };
     let capabilities = row.capabilities.iter().map(|capability| capability.word()).collect();
     let deployments = listed(row.deployments.iter().flatten().map(deployed).collect());
     // Where there is little room, what is said of a deployment stands below its name.
@@ -73,7 +74,8 @@ fn deployed(Deployed { name, sku, capacity, state }: &Deployed) -> String {
     let paid = paid.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let state = if state.eq_ignore_ascii_case("Succeeded") { "" } else { state };
     let remarks: Vec<_> = [&*paid, state].into_iter().filter(|remark| !remark.is_empty()).collect();
-    if remarks.is_empty() { name.clone() } else { format!("{name} ({})", remarks.join(", ")) }
+    let text = if remarks.is_empty() { name.clone() } else { format!("{name} ({})", remarks.join(", ")) };
+    text.replace(char::is_control, " ")
 }
 
 fn deprecation(date: Date, today: Date) -> Cell {
@@ -213,6 +215,13 @@ a-long-name  1        chat, responses,  -            one (GlobalStandard 10),
         let lines: Vec<_> = text.lines().map(str::trim).collect();
         assert_eq!(lines[1], "m      1        chat, responses,  -            a-long-deployment");
         assert_eq!(lines[2].split_once("  ").map(|(_, rest)| rest.trim()), Some("(GlobalStandard 10)"));
+    }
+
+    #[test]
+    fn names_do_not_speak_to_the_terminal() {
+        let text = text(&[row("a\u{1b}[2J", None, &["b\u{7}\nc"])], today(), None);
+        assert!(!text.contains("[2J\u{1b}") && !text.contains("\u{1b}[2J") && !text.contains('\u{7}'), "{text:?}");
+        assert_eq!(text.lines().count(), 2);
     }
 
     #[test]
