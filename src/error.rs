@@ -429,7 +429,7 @@ impl IntoResponse for ProxyError {
 
 /// The TLS library's error among the causes. It comes wrapped in input and output errors, which do not name what they wrap
 /// as their source.
-fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+pub(crate) fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     match (error.downcast_ref::<rustls::Error>(), error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)) {
         (Some(tls), _) => Some(tls),
         (None, Some(wrapped)) => tls_cause(wrapped),

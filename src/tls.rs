@@ -1,13 +1,18 @@
 //! Whom outgoing connections trust: the system's authorities, and those of `upstream.ca_file`.
 
+mod recorded;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::crypto::ring;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
+
+pub(crate) use recorded::{Recorded, recorded};
 
 /// TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +25,22 @@ pub struct TlsError(#[from] rustls::Error);
 ///
 /// If there is no authority to trust, or an extra one is no certificate.
 pub fn client(extra: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
+    let (provider, verifier) = verifier(extra)?;
+    judged_by(provider, Arc::new(verifier))
+}
+
+fn verifier(extra: &[CertificateDer<'static>]) -> Result<(Arc<CryptoProvider>, Verifier), TlsError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier::new_with_extra_roots(extra.iter().cloned(), provider.clone())?;
+    Ok((provider, verifier))
+}
+
+/// Not dangerous: the judge is the platform's own verifier, or hands on what that one says.
+fn judged_by(provider: Arc<CryptoProvider>, judge: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        // Not dangerous: the verifier is the platform's own.
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(judge)
         .with_no_client_auth())
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::check::Check;
 use super::config::Show;
 use super::health::Health;
 use super::models::Models;
@@ -35,6 +36,8 @@ pub struct CommandLine {
 pub(super) enum Command {
     /// Run the proxy (the default).
     Serve,
+    /// Go from the configuration to an answer of the resource, step by step; say what is wrong and how to mend it.
+    Check(Check),
     /// List the models that the region offers, and which of them the account has deployed.
     Models(Models),
     /// Show the configuration in force and where each value comes from, as TOML, without secrets.
@@ -102,6 +105,7 @@ impl Options {
             file: self.config,
             named: named.into_iter().filter_map(|(option, key, value)| Some((option, key, value?))).collect(),
             assignments: self.set,
+            ..Overrides::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what can be written on it, and one file a subcommand.
 
+mod check;
 mod completions;
 mod config;
 mod demo;
@@ -28,6 +29,7 @@ pub fn run(line: CommandLine) -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let outcome = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&environment, &overrides).map(done),
+        Command::Check(asked) => check::run(&environment, overrides, &asked),
         Command::Demo => demo::run(&environment, overrides).map(done),
         Command::Config(show) => config::run(&environment, &overrides, &show).map(done),
         Command::Models(asked) => models::run(&environment, &overrides, &asked).map(done),
@@ -70,6 +72,8 @@ enum Failure {
     Manual(#[source] std::io::Error),
     #[error("not well: {0}")]
     Unwell(String),
+    #[error("interrupted")]
+    Interrupted,
     #[error(transparent)]
     Unlisted(#[from] models::Unlisted),
     #[error("ended at once, as asked, before every running request had ended")]
@@ -92,6 +96,7 @@ impl Failure {
             | Self::Logs(_)
             | Self::Manual(_)
             | Self::Unwell(_)
+            | Self::Interrupted
             | Self::Unlisted(_)
             | Self::CutOff => ExitCode::FAILURE,
         }
@@ -99,7 +104,7 @@ impl Failure {
 }
 
 /// Runs to the end. What still runs in the background then, like a name that is being looked up, is left behind.
-fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(task);
     runtime.shutdown_background();

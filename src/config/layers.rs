@@ -38,6 +38,9 @@ impl Layers {
     /// Defaults, file, conventional variables, variables of ours, command line.
     pub(super) fn read(environment: &Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut layers = Self::defaults();
+        for (key, value) in &overrides.defaults {
+            layers.push("the defaults".to_owned(), key, value)?;
+        }
         if let Some((path, named_by)) = find_file(environment, overrides.file.as_deref()) {
             layers.push_file(&path, named_by)?;
         }

@@ -43,6 +43,8 @@ use layers::Layers;
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// What a subcommand has in place of the defaults: weaker than anything that somebody says. The key, its value.
+    pub defaults: Vec<(&'static str, &'static str)>,
     /// `--config FILE`.
     pub file: Option<PathBuf>,
     /// Options with a name of their own: the option, the key it sets, the value.

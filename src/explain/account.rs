@@ -12,7 +12,8 @@ pub(super) fn host(endpoint: &Endpoint) -> &str {
 }
 
 /// The account's own subdomain, which mostly is its name too. [`None`] at a region's endpoint, a gateway or an emulator.
-pub(crate) fn subdomain(endpoint: &Endpoint) -> Option<&str> {
+#[must_use]
+pub fn subdomain(endpoint: &Endpoint) -> Option<&str> {
     let (subdomain, domain) = endpoint.authority().host().split_once('.')?;
     let domain = domain.strip_prefix("privatelink.").unwrap_or(domain);
     let known = |cloud: &str| matches!(cloud, "com" | "us" | "cn");
@@ -22,7 +23,8 @@ pub(crate) fn subdomain(endpoint: &Endpoint) -> Option<&str> {
 
 /// Whether the endpoint is shared by all accounts of a region (`REGION.api.cognitive.microsoft.com`). No token is taken
 /// there: it could be for any of them.
-pub(super) fn is_regional(endpoint: &Endpoint) -> bool {
+#[must_use]
+pub fn is_regional(endpoint: &Endpoint) -> bool {
     endpoint.authority().host().split_once('.').is_some_and(|(_, domain)| domain.starts_with("api.cognitive."))
 }
 

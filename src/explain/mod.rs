@@ -6,6 +6,7 @@
 //! caller's own is none of this module's business.
 
 mod account;
+mod assignee;
 mod audience;
 mod cause;
 mod facts;
@@ -14,9 +15,10 @@ mod insert;
 mod plain;
 mod words;
 
-pub(crate) use account::subdomain;
+pub use account::{is_regional, subdomain};
+pub use assignee::assignee;
 pub use cause::Cause;
 pub use facts::Facts;
-pub use hint::hint;
+pub use hint::{command, hint};
 pub use insert::insert;
 pub use words::Words;

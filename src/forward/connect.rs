@@ -51,7 +51,7 @@ impl Connected {
 }
 
 /// Makes connections to one endpoint.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     tcp: HttpConnector,
     tls: TlsConnector,
     tls_http1: TlsConnector,
@@ -68,7 +68,7 @@ impl fmt::Debug for Connector {
 }
 
 impl Connector {
-    pub(super) fn new(upstream: &Upstream, proxies: ProxyRules, mut tls: ClientConfig) -> Result<Self, http::Error> {
+    pub(crate) fn new(upstream: &Upstream, proxies: ProxyRules, mut tls: ClientConfig) -> Result<Self, http::Error> {
         let mut tls_http1 = tls.clone();
         tls_http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -94,7 +94,7 @@ impl Connector {
     }
 
     /// Host and port, for messages.
-    pub(super) fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.destination.authority().map_or_else(String::new, ToString::to_string)
     }
 
@@ -103,6 +103,19 @@ impl Connector {
             Ok(connected) => connected,
             Err(_) => Err(self.overdue()),
         }
+    }
+
+    /// The first half of a connection: TCP, through a forward proxy if one leads there, within the deadline.
+    pub(crate) async fn reach(&self) -> Result<TcpStream, ProxyError> {
+        match timeout(self.deadline, self.tcp()).await {
+            Ok(reached) => reached,
+            Err(_) => Err(self.overdue()),
+        }
+    }
+
+    /// The forward proxy that leads to the upstream, without the user and password that it may want.
+    pub(crate) fn forward_proxy(&self) -> Option<Uri> {
+        self.proxies.intercept(&self.destination).map(|proxy| proxy.uri().clone())
     }
 
     /// The deadline for a connection has passed.

@@ -1,7 +1,7 @@
 //! A request's way to the resource and back.
 
 pub mod body;
-mod connect;
+pub(crate) mod connect;
 mod deaf;
 pub mod fields;
 mod handshake;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use http::StatusCode;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::failure::{Cause, CredentialError};
@@ -88,32 +88,99 @@ impl Chain {
     }
 
     async fn choose(&self, scope: &Scope) -> Result<AccessToken, CredentialError> {
-        let mut passed_over = Vec::new();
         let deployed = self.choice().deployed;
         let may_speak = |link: &Link| !deployed || !matches!(link.presence, Presence::Tool);
-        for (index, link) in self.links.iter().enumerate().filter(|(_, link)| may_speak(link)) {
-            match link.attempt(scope).await {
-                Ok(token) => {
-                    tracing::info!(%scope, credential = link.source.name(), "auto: this credential gave a token");
-                    let deployed = deployed || !matches!(link.presence, Presence::Tool);
-                    *self.choice() = Choice { chosen: Some(index), passed_over, deployed };
-                    return Ok(token);
-                }
-                Err(error) if link.presence.is_denied_by(&error) => {
-                    tracing::debug!(%scope, %error, "auto: passed over");
-                    passed_over.push(error);
-                }
-                Err(error) => {
-                    self.choice().passed_over = passed_over;
-                    return Err(error);
-                }
+        let links = self.links.iter().enumerate().filter(|(_, link)| may_speak(link));
+        let mut attempts = Vec::new();
+        let outcome = walk(links, scope, &mut attempts).await;
+        let passed_over = attempts.into_iter().filter_map(Attempt::passed_over).collect();
+        match outcome {
+            Ok((index, token)) => {
+                let link = &self.links[index];
+                tracing::info!(%scope, credential = link.source.name(), "auto: this credential gave a token");
+                let deployed = deployed || !matches!(link.presence, Presence::Tool);
+                *self.choice() = Choice { chosen: Some(index), passed_over, deployed };
+                Ok(token)
+            }
+            Err(error) => {
+                self.choice().passed_over = passed_over;
+                Err(error)
             }
         }
-        self.choice().passed_over.clone_from(&passed_over);
-        let cause = Cause::NoneWorked(passed_over);
-        let remedy = remedy(&CredentialSource::Auto(Vec::new()), scope, &cause);
-        Err(CredentialError { credential: "auto", cause, remedy })
     }
+}
+
+/// What came of one link.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The credential.
+    pub credential: &'static str,
+    /// How long it took.
+    pub took: Duration,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of asking a credential.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A token.
+    Gave,
+    /// It is not there, or not for us: the next one is asked.
+    PassedOver(CredentialError),
+    /// It is there and ill: no other one is asked.
+    Failed(CredentialError),
+}
+
+impl Attempt {
+    fn passed_over(self) -> Option<CredentialError> {
+        match self.outcome {
+            Outcome::PassedOver(error) => Some(error),
+            Outcome::Gave | Outcome::Failed(_) => None,
+        }
+    }
+}
+
+/// Asks one link after the other, until one gives a token or is ill. What came of each is in `attempts`, also if nobody
+/// waits for the end.
+pub(super) async fn walk<'a>(
+    links: impl Iterator<Item = (usize, &'a Link)> + Send,
+    scope: &Scope,
+    attempts: &mut Vec<Attempt>,
+) -> Result<(usize, AccessToken), CredentialError> {
+    for (index, link) in links {
+        let began = Instant::now();
+        let attempted = link.attempt(scope).await;
+        let mut told = |outcome| {
+            attempts.push(Attempt { credential: link.source.name(), took: began.elapsed(), outcome });
+        };
+        match attempted {
+            Ok(token) => {
+                told(Outcome::Gave);
+                return Ok((index, token));
+            }
+            Err(error) if link.presence.is_denied_by(&error) => {
+                tracing::debug!(%scope, %error, "auto: passed over");
+                told(Outcome::PassedOver(error));
+            }
+            Err(error) => {
+                told(Outcome::Failed(error.clone()));
+                return Err(error);
+            }
+        }
+    }
+    let passed_over = attempts.iter().filter_map(|attempt| match &attempt.outcome {
+        Outcome::PassedOver(error) => Some(error.clone()),
+        Outcome::Gave | Outcome::Failed(_) => None,
+    });
+    let cause = Cause::NoneWorked(passed_over.collect());
+    let remedy = remedy(&CredentialSource::Auto(Vec::new()), scope, &cause);
+    Err(CredentialError { credential: "auto", cause, remedy })
+}
+
+/// How long it may take to find the link that gives tokens.
+pub(super) fn patience(links: &[Link]) -> Duration {
+    (links.iter().map(|link| link.source.deadline()).sum::<Duration>() + PROBE).min(UNDECIDED)
 }
 
 impl Link {
@@ -175,7 +242,7 @@ impl TokenSource for Chain {
     fn deadline(&self) -> Duration {
         match self.chosen() {
             Some(link) => link.source.deadline(),
-            None => (self.links.iter().map(|link| link.source.deadline()).sum::<Duration>() + PROBE).min(UNDECIDED),
+            None => patience(&self.links),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a token says about its holder. Unverified: good for telling people who we are, for no decision.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::IgnoredAny;
@@ -28,9 +30,9 @@ pub struct Claims {
     kind: Option<String>,
     /// A user's name in tokens of either version. Applications have none.
     #[serde(default)]
-    upn: Option<Present>,
+    upn: Option<UserName>,
     #[serde(default)]
-    unique_name: Option<Present>,
+    unique_name: Option<UserName>,
     /// What an application may do in a user's name.
     #[serde(default)]
     scp: Option<Present>,
@@ -45,7 +47,25 @@ pub enum PrincipalType {
     User,
 }
 
-/// That a claim is there. What it says, often a person's name, is not kept.
+/// Often a person's name: shown to that person alone, where they ask who they are (`check`).
+#[derive(Clone, PartialEq, Eq)]
+struct UserName(String);
+
+impl fmt::Debug for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserName")
+    }
+}
+
+impl<'de> Deserialize<'de> for UserName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Whatever it is, it is there.
+        let claim = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(claim.as_str().unwrap_or_default().to_owned()))
+    }
+}
+
+/// That a claim is there. What it says is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Present;
 
@@ -60,6 +80,13 @@ impl Claims {
     #[must_use]
     pub fn application(&self) -> Option<&str> {
         self.appid.as_deref().or(self.azp.as_deref())
+    }
+
+    /// What a user signs in with.
+    #[must_use]
+    pub fn user_name(&self) -> Option<&str> {
+        let name = self.upn.as_ref().or(self.unique_name.as_ref())?;
+        Some(name.0.as_str()).filter(|name| !name.is_empty())
     }
 
     /// What kind of principal holds the token, if it can be told: managed identities' tokens, for one, need not say.
@@ -116,7 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn a_persons_name_is_not_kept() {
+    fn a_persons_name_is_told_to_who_asks_for_it_and_never_printed() {
+        let named = [r#"{"upn":"a@b.c","unique_name":"x"}"#, r#"{"unique_name":"a@b.c"}"#];
+        assert!(named.iter().all(|payload| claims(payload).user_name() == Some("a@b.c")));
+        assert_eq!((claims(r#"{"upn":7}"#).user_name(), claims("{}").user_name()), (None, None));
         assert!(!format!("{:?}", claims(r#"{"upn":"someone","unique_name":"someone"}"#)).contains("someone"));
     }
 }

@@ -44,12 +44,26 @@ impl Credentials {
     #[must_use]
     pub fn source(&self) -> Arc<dyn TokenSource> {
         match &self.settings.source {
-            CredentialSource::Auto(sources) => {
-                let link = |source| Link { source: self.single(source), presence: self.presence(source) };
-                Arc::new(Chain::new(sources.iter().map(link).collect()))
-            }
+            CredentialSource::Auto(sources) => Arc::new(Chain::new(self.links(sources))),
             source => self.single(source),
         }
+    }
+
+    /// Everything that a token could come from, in the order in which it is asked.
+    pub(super) fn all(&self) -> Vec<Link> {
+        match &self.settings.source {
+            CredentialSource::Auto(sources) => self.links(sources),
+            source => vec![Link { source: self.single(source), presence: Presence::Given }],
+        }
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    fn links(&self, sources: &[CredentialSource]) -> Vec<Link> {
+        let link = |source| Link { source: self.single(source), presence: self.presence(source) };
+        sources.iter().map(link).collect()
     }
 
     fn single(&self, source: &CredentialSource) -> Arc<dyn TokenSource> {

@@ -13,6 +13,7 @@ mod renewal;
 pub mod schedule;
 pub mod tokens;
 pub(crate) mod transport;
+pub mod trial;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

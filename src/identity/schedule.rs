@@ -113,6 +113,12 @@ pub fn usable(expires: SystemTime, now: SystemTime) -> bool {
     expires.duration_since(now).is_ok_and(|left| left > SKEW)
 }
 
+/// Whether a token that ends at `expires` is so near its end that whoever gave it will soon be asked for another one.
+#[must_use]
+pub fn nearly_over(expires: SystemTime, now: SystemTime) -> bool {
+    expires.duration_since(now).map_or(true, |left| left < MARGIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,5 +219,11 @@ mod tests {
         assert!(usable(START + SKEW + Duration::from_secs(1), START));
         assert!(!usable(START + SKEW, START));
         assert!(!usable(START, START + minutes(1)));
+    }
+
+    #[test]
+    fn a_token_in_its_last_minutes_is_nearly_over() {
+        assert!(!nearly_over(START + minutes(6), START));
+        assert!(nearly_over(START + minutes(4), START) && nearly_over(START, START + minutes(1)));
     }
 }

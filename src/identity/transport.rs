@@ -189,7 +189,7 @@ fn without(secret: &SecretString, text: &str) -> String {
 }
 
 /// Text on one line, cut to what is worth keeping, without anything that looks like a token.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(WORDS));
     for word in text.split_whitespace() {
         if !line.is_empty() {

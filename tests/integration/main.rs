@@ -17,6 +17,7 @@ mod authorize;
 mod binary;
 mod cancel;
 mod chain;
+mod check;
 mod configuration;
 #[cfg(target_os = "linux")]
 mod confine;

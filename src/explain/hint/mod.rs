@@ -28,3 +28,23 @@ pub fn hint(cause: Cause, facts: &Facts<'_>) -> String {
         Cause::DeploymentNotFound => place::deployment_not_found(facts),
     }
 }
+
+/// Programs that hints let people run.
+const PROGRAMS: [&str; 2] = ["az", "nslookup"];
+
+/// How variables begin that hints let people set.
+const VARIABLES: &str = "AOAI_PROXY__";
+
+/// What a hint says, and what stands at its end to be pasted, if anything does: a command, or a variable with its value.
+#[must_use]
+pub fn command(hint: &str) -> (&str, Option<&str>) {
+    let begins = |at: usize| {
+        let word = hint[at..].split(' ').next();
+        word.is_some_and(|word| PROGRAMS.contains(&word) || word.starts_with(VARIABLES))
+    };
+    let found = hint.rmatch_indices(": ").map(|(colon, separator)| (colon, colon + separator.len()));
+    match found.into_iter().find(|(_, at)| begins(*at)) {
+        Some((colon, at)) => (&hint[..colon], Some(&hint[at..])),
+        None => (hint, None),
+    }
+}

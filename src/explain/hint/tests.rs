@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 
-use super::hint;
+use super::{command, hint};
 use crate::config::{Endpoint, Scope};
 use crate::explain::{Cause, Facts, Words};
 use crate::identity::claims::Claims;
@@ -237,4 +237,28 @@ fn names_are_for_logs() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), CAUSES.len());
+}
+
+#[test]
+fn the_command_is_the_end_of_a_hint() {
+    let expected = [
+        (Cause::RoleMissing, Some("az role assignment create ")),
+        (Cause::StaleToken, Some("AOAI_PROXY__UPSTREAM__SCOPE=")),
+        (Cause::ClaimsChallenge, Some("az login ")),
+        (Cause::TenantMismatch, Some("az login ")),
+        (Cause::CustomSubdomain, Some("az cognitiveservices account update ")),
+        (Cause::KeysOnly, None),
+        (Cause::NetworkRules, Some("az cognitiveservices account network-rule add ")),
+        (Cause::VirtualNetworkEndpoint, Some("nslookup name.openai.azure.com")),
+        (Cause::PublicAccessDisabled, Some("nslookup name.openai.azure.com")),
+        (Cause::DeploymentNotFound, Some("az cognitiveservices account deployment list ")),
+    ];
+    assert_eq!(expected.len(), CAUSES.len());
+    for (cause, begin) in expected {
+        let world = World { message: "audience is incorrect (https://ai.azure.com)".to_owned(), ..World::new() };
+        let hint = world.hint(cause);
+        let (words, command) = command(&hint);
+        assert_eq!(command.map(|command| command.starts_with(begin.unwrap_or("?"))), begin.map(|_| true), "{hint}");
+        assert!(!words.is_empty() && hint.starts_with(words), "{hint}");
+    }
 }

@@ -2,20 +2,11 @@
 
 use crate::config::Endpoint;
 use crate::explain::facts::Facts;
-use crate::explain::{account, audience};
-use crate::identity::claims::{Claims, PrincipalType};
+use crate::explain::{account, assignee, audience};
 
 pub(super) fn role_missing(facts: &Facts<'_>) -> String {
     let role = Role::for_endpoint(facts.endpoint);
-    let object_id = facts.object_id().unwrap_or("OBJECT_ID");
-    let assignee = match facts.claims.and_then(Claims::principal_type) {
-        Some(PrincipalType::ServicePrincipal) => {
-            format!("--assignee-object-id {object_id} --assignee-principal-type ServicePrincipal")
-        }
-        Some(PrincipalType::User) => format!("--assignee-object-id {object_id} --assignee-principal-type User"),
-        // Then az asks the directory what the principal is.
-        None => format!("--assignee {object_id}"),
-    };
+    let assignee = assignee(facts.claims);
     format!(
         "The token is good, but its principal{principal} lacks the role {name} on the resource {account}. Owner and \
          Contributor do not count: they allow no data actions. {remark}A new assignment takes up to five minutes to work \

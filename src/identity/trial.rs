@@ -1,0 +1,48 @@
+//! One attempt to get a token that tells what came of every credential: for people who want to know, outside of any store.
+
+use tokio::time::{Instant, timeout};
+
+use super::chain::{Attempt, Outcome, patience, walk};
+use super::credential::Credentials;
+use super::failure::{Cause, CredentialError};
+use super::tokens::Token;
+use crate::config::Scope;
+
+/// What an attempt to get a token came to.
+#[derive(Debug)]
+pub struct Trial {
+    /// What came of each credential that was asked, in order.
+    pub attempts: Vec<Attempt>,
+    /// Those that were not asked any more.
+    pub untried: Vec<&'static str>,
+    /// The token, ready to be sent.
+    pub outcome: Result<Token, CredentialError>,
+}
+
+impl Credentials {
+    /// Asks for a token as the store would, within the same deadline, and keeps nothing.
+    pub async fn trial(&self, scope: &Scope) -> Trial {
+        let links = self.all();
+        let deadline = match &*links {
+            [single] => single.source.deadline(),
+            links => patience(links),
+        };
+        let mut attempts = Vec::new();
+        let began = Instant::now();
+        let given = timeout(deadline, walk(links.iter().enumerate(), scope, &mut attempts)).await;
+        let outcome = match given {
+            Ok(Ok((index, token))) => Token::new(&token, self.clock().now())
+                .map_err(|cause| CredentialError::new(links[index].source.name(), cause)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let asked = links.get(attempts.len()).map_or("auto", |link| link.source.name());
+                let error = CredentialError::new(asked, Cause::Overdue(deadline));
+                let took = began.elapsed().saturating_sub(attempts.iter().map(|attempt| attempt.took).sum());
+                attempts.push(Attempt { credential: asked, took, outcome: Outcome::Failed(error.clone()) });
+                Err(error)
+            }
+        };
+        let untried = links.iter().skip(attempts.len()).map(|link| link.source.name()).collect();
+        Trial { attempts, untried, outcome }
+    }
+}
