@@ -127,6 +127,12 @@ impl App {
         self.0.data.start();
     }
 
+    /// The tokens for the resource.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenSlot {
+        &self.0.data
+    }
+
     /// One request's walk. Every step has its place for the reason beside it.
     async fn walk(&self, request: Request<Content>) -> Response<AppBody> {
         // First, so that every answer carries an id and every request has its line in the log.

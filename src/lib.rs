@@ -28,7 +28,7 @@
 //!
 //! | module | what it is responsible for |
 //! | --- | --- |
-//! | [`cli`] | the command line: one file a subcommand, and of `check` one a step |
+//! | [`cli`] | the command line: one file, or one directory, a subcommand |
 //! | [`app`] | the router, and the order of everything that happens to a request |
 //! | [`guard`] | who may call at all: names and origins |
 //! | [`management`] | the management plane's lists, all pages joined: a region's models, the account's deployments; and the list of models that these make |

@@ -85,7 +85,7 @@ async fn ask(config: &Config, path: &str) -> Result<String, String> {
 }
 
 /// Where an address that stands for all can be reached from here.
-fn near(address: IpAddr) -> IpAddr {
+pub(super) fn near(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

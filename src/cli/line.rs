@@ -9,6 +9,7 @@ use super::check::Check;
 use super::config::Show;
 use super::health::Health;
 use super::models::Models;
+use super::run::Run;
 use crate::config::Overrides;
 
 /// The headings of options in `--help`.
@@ -36,6 +37,11 @@ pub struct CommandLine {
 pub(super) enum Command {
     /// Run the proxy (the default).
     Serve,
+    /// Run a command with a proxy of its own, for as long as it runs.
+    ///
+    /// The proxy listens on a free port of this machine, waits until it holds a token, and starts the command with
+    /// `OPENAI_BASE_URL`, `OPENAI_API_KEY` and their Azure twins set. Ends with the command's exit status.
+    Run(Run),
     /// Go from the configuration to an answer of the resource, step by step; say what is wrong and how to mend it.
     Check(Check),
     /// List the models that the region offers, and which of them the account has deployed.

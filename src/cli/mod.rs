@@ -9,8 +9,10 @@ mod health;
 mod line;
 mod man;
 mod models;
+mod run;
 mod serve;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -33,6 +35,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Demo => demo::run(&environment, overrides).map(done),
         Command::Config(show) => config::run(&environment, &overrides, &show).map(done),
         Command::Models(asked) => models::run(&environment, &overrides, &asked).map(done),
+        Command::Run(asked) => run::run(&environment, overrides, &asked),
         Command::Health(asked) => health::run(&environment, &overrides, &asked).map(done),
         Command::Emulator => emulator::run().map(done),
         Command::Completions { shell } => {
@@ -41,10 +44,19 @@ pub fn run(line: CommandLine) -> ExitCode {
         }
         Command::Man => man::print().map(done),
     };
-    outcome.unwrap_or_else(|failure| {
-        logs::last_words(format!("aoai-auth-proxy: {}", crate::error::Causes(&failure)));
-        failure.exit_code()
-    })
+    outcome.unwrap_or_else(|failure| told(&failure))
+}
+
+/// Becomes a command that `run` runs, if that is what these words ask for; they are no command line that a person writes.
+/// Comes back if it could not.
+#[must_use]
+pub fn become_command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    run::become_command(words).map(|failure| told(&failure))
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    logs::last_words(format!("aoai-auth-proxy: {}", crate::error::Causes(failure)));
+    failure.exit_code()
 }
 
 /// Why a subcommand did not end well.
@@ -70,6 +82,8 @@ enum Failure {
     Logs(#[from] tracing_subscriber::util::TryInitError),
     #[error("cannot write the manual page")]
     Manual(#[source] std::io::Error),
+    #[error(transparent)]
+    Run(#[from] run::RunError),
     #[error("not well: {0}")]
     Unwell(String),
     #[error("interrupted")]
@@ -87,6 +101,7 @@ impl Failure {
             Self::Config(_) | Self::DemoOption(_) | Self::Credentials(CredentialsError::Certificate(_)) => {
                 ExitCode::from(2)
             }
+            Self::Run(error) => error.exit_code(),
             Self::Tls(_)
             | Self::Credentials(CredentialsError::Client(_))
             | Self::Build(_)

@@ -9,9 +9,9 @@ use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::ConfigError;
 use super::layers::Layers;
 use super::settings;
+use super::{Config, ConfigError};
 
 /// One app that shares the identity: `apps.NAME`.
 #[derive(Debug, Clone)]
@@ -86,6 +86,53 @@ impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyDigest(…)")
     }
+}
+
+impl Config {
+    /// Leaves one caller: whoever presents `key`. It is what `app` is to the configuration, or an app called `run` that may
+    /// do everything.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such app.
+    pub fn leave_one_caller(&mut self, app: Option<&str>, key: &SecretString) -> Result<(), UnknownApp> {
+        let caller = match app {
+            None => App::unlimited("run"),
+            Some(name) => self.app(name)?,
+        };
+        self.apps = vec![App { key: Some(KeyDigest::of(key.expose_secret().as_bytes())), ..caller }];
+        self.access.require_key = true;
+        Ok(())
+    }
+
+    fn app(&self, name: &str) -> Result<App, UnknownApp> {
+        let found = self.apps.iter().find(|app| app.name.as_str() == name);
+        found.cloned().ok_or_else(|| UnknownApp {
+            name: name.to_owned(),
+            known: self.apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+impl App {
+    fn unlimited(name: &str) -> Self {
+        Self {
+            name: AppName(name.to_owned()),
+            key: None,
+            models: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        }
+    }
+}
+
+/// An app that the configuration does not name.
+#[derive(Debug, thiserror::Error)]
+#[error("--app {name}: the configuration has no apps.{name}; it has {}", if known.is_empty() { "none" } else { known })]
+pub struct UnknownApp {
+    name: String,
+    /// The names that there are.
+    known: String,
 }
 
 /// All apps, in the order of their names.

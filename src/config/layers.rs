@@ -13,7 +13,7 @@ use super::{Environment, Overrides};
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Variables of ours: `AOAI_PROXY__SECTION__KEY`.
-const PREFIX: &str = "AOAI_PROXY__";
+pub(crate) const PREFIX: &str = "AOAI_PROXY__";
 
 /// Values by name; sections are tables among them.
 type Table = config::Map<String, Value>;
@@ -39,7 +39,7 @@ impl Layers {
     pub(super) fn read(environment: &Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut layers = Self::defaults();
         for (key, value) in &overrides.defaults {
-            layers.push("the defaults".to_owned(), key, value)?;
+            layers.push("the subcommand's defaults".to_owned(), key, value)?;
         }
         if let Some((path, named_by)) = find_file(environment, overrides.file.as_deref()) {
             layers.push_file(&path, named_by)?;

@@ -28,7 +28,7 @@ use tracing_subscriber::filter::Targets;
 use url::Url;
 
 pub use access::{Access, HostName, Listen, Origin, PeerUsers};
-pub use apps::{App, AppName, KeyDigest};
+pub use apps::{App, AppName, KeyDigest, UnknownApp};
 pub use choices::{LogFormat, ModelList};
 pub use effective::Effective;
 pub use endpoint::Endpoint;
@@ -39,6 +39,7 @@ pub use proxies::{Proxies, ProxyRules};
 
 use build::build;
 use layers::Layers;
+pub(crate) use layers::PREFIX as OUR_VARIABLES;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]

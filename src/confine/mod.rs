@@ -24,10 +24,21 @@ use programs::{is_installed, runs_programs};
 ///
 /// Programs that are started later are not touched by the second: it ends with `exec`.
 pub fn hide_memory() {
+    forbid_cores();
+    keep_out_others();
+}
+
+/// No core dumps, of this process and of whatever it starts from now on.
+pub fn forbid_cores() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::debug!(%error, "core dumps cannot be forbidden");
     }
+}
+
+/// Nobody of the same user attaches or reads the memory, and on Linux no core of it is dumped; programs that are started are
+/// not touched by it.
+pub fn keep_out_others() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};

@@ -48,6 +48,7 @@ mod peers;
 mod proxied;
 mod readiness;
 mod renewal;
+mod run;
 mod secrets;
 mod server;
 mod shutdown;
