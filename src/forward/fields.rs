@@ -11,6 +11,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same id towards Azure.
 pub const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
+/// How many fields beyond HTTP's own Azure OpenAI takes with a request: one more, and it answers 431.
+const MOST_OF_ITS_OWN: usize = 10;
+
 /// A bearer that begins so is a short-lived key which the caller got from the resource: a token of ours would not do.
 const EPHEMERAL: &[u8] = b"ek_";
 
@@ -18,6 +21,12 @@ const EPHEMERAL: &[u8] = b"ek_";
 /// came (`Forwarded` and its kin), `Host` (the upstream's is set later) and `Expect`, which is met here.
 pub fn clean_request(fields: &mut HeaderMap) {
     remove(fields, |name| is_hop_by_hop(name) || stays_here(name));
+}
+
+/// Whether the resource takes one field more than the caller has sent. Some clients use up all that it takes.
+#[must_use]
+pub fn leave_room(fields: &HeaderMap) -> bool {
+    fields.keys().filter(|name| !is_of_http(name.as_str())).count() < MOST_OF_ITS_OWN
 }
 
 /// Removes what concerns only the connection to the upstream.
@@ -91,6 +100,24 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "transfer-encoding"
             | "upgrade"
     )
+}
+
+/// What HTTP itself defines, of what clients send.
+fn is_of_http(name: &str) -> bool {
+    let families = ["accept", "content-", "if-", "sec-"];
+    families.iter().any(|family| name.starts_with(family))
+        || matches!(
+            name,
+            "authorization"
+                | "cache-control"
+                | "date"
+                | "origin"
+                | "pragma"
+                | "range"
+                | "referer"
+                | "trailer"
+                | "user-agent"
+        )
 }
 
 /// What the caller says to the proxy alone.

@@ -152,7 +152,10 @@ impl Forwarder {
         if let Some(key) = ephemeral {
             parts.headers.insert(AUTHORIZATION, key);
         }
-        parts.headers.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
+        // The request matters more than that it can be found again.
+        if fields::leave_room(&parts.headers) {
+            parts.headers.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
+        }
         parts.extensions.clear();
         upgrade::remove_key_protocol(&mut parts.headers);
         if let Some(switching) = &switching {

@@ -1,6 +1,7 @@
 //! Every request to the resource carries a token of ours, and nothing of the caller's that could be mistaken for one.
 
 use aoai_auth_proxy::emulator::Route;
+use http::StatusCode;
 use http::header::{AUTHORIZATION, HOST};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,6 +72,19 @@ async fn a_request_has_an_id_on_both_sides() {
 
     world.client.get(world.url("/v1/models")).header("x-ms-client-request-id", "azures").send().await.unwrap();
     assert_eq!(world.last(Route::Models).headers["x-ms-client-request-id"], "azures");
+}
+
+#[tokio::test]
+async fn a_caller_with_all_the_fields_that_azure_takes_gets_no_further_one() {
+    let world = World::new().await;
+    for (count, has_id) in [(9, true), (10, false)] {
+        let mut request = world.client.get(world.url("/v1/models")).header("accept-language", "en");
+        for number in 0..count {
+            request = request.header(format!("x-stainless-{number}"), "1");
+        }
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK, "{count}");
+        assert_eq!(world.last(Route::Models).headers.contains_key("x-ms-client-request-id"), has_id, "{count}");
+    }
 }
 
 #[tokio::test]
