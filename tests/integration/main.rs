@@ -24,6 +24,7 @@ mod confine;
 mod deployments;
 #[cfg(target_os = "linux")]
 mod descriptors;
+mod docs;
 mod effective;
 mod errors;
 mod evasion;
