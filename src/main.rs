@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use aoai_auth_proxy::cli::{CommandLine, become_command, run};
-use clap::Parser;
 
 fn main() -> ExitCode {
-    become_command(std::env::args_os()).unwrap_or_else(|| run(CommandLine::parse()))
+    become_command(std::env::args_os()).unwrap_or_else(|| run(CommandLine::read()))
 }

@@ -1,12 +1,11 @@
 //! `completions`: what a shell needs to complete commands and options.
 
-use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
-use super::{CommandLine, say};
+use super::{line, say};
 
 pub(super) fn print(shell: Shell) {
     let mut script = Vec::new();
-    generate(shell, &mut CommandLine::command(), "aoai-auth-proxy", &mut script);
+    generate(shell, &mut line::command(), "aoai-auth-proxy", &mut script);
     say(String::from_utf8_lossy(&script).trim_end());
 }

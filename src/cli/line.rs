@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::check::Check;
@@ -30,6 +30,34 @@ pub struct CommandLine {
     pub(super) command: Option<Command>,
     #[command(flatten)]
     pub(super) options: Options,
+}
+
+impl CommandLine {
+    /// Reads the command line of this process. Ends it if that asks for help or is wrong.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut command = command();
+        let matches = command.get_matches_mut();
+        Self::of(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+
+    /// What is written behind the subcommand is added to what is written before it.
+    fn of(matches: &ArgMatches) -> Result<Self, Error> {
+        let line = Self::from_arg_matches(matches)?;
+        let Some((_, behind)) = matches.subcommand() else { return Ok(line) };
+        Ok(Self { options: line.options.then(Options::from_arg_matches(behind)?), ..line })
+    }
+}
+
+/// All that can be written. Not as `clap` has global options: those behind the subcommand would take the place of those before
+/// it, also where each of several counts.
+pub(super) fn command() -> clap::Command {
+    CommandLine::command().mut_subcommands(Options::augment_args)
+}
+
+/// Whether an option is one that every subcommand takes.
+pub(super) fn is_common(option: &clap::Arg) -> bool {
+    Options::augment_args(clap::Command::new("")).get_arguments().any(|common| common.get_id() == option.get_id())
 }
 
 /// What is to be done.
@@ -63,39 +91,54 @@ pub(super) enum Command {
     Man,
 }
 
-/// Options that every subcommand takes.
+// Options that every subcommand takes. (As documentation, these words would become that of each subcommand.)
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Configuration file (TOML).
-    #[arg(long, global = true, value_name = "FILE", help_heading = heading::CONFIGURATION)]
+    #[arg(long, value_name = "FILE", help_heading = heading::CONFIGURATION)]
     config: Option<PathBuf>,
     /// The Azure OpenAI resource, like <https://NAME.openai.azure.com>.
-    #[arg(long, global = true, value_name = "URL", help_heading = heading::CONFIGURATION)]
+    #[arg(long, value_name = "URL", help_heading = heading::CONFIGURATION)]
     endpoint: Option<String>,
     /// Address to listen on; port 0 picks a free one.
-    #[arg(long, global = true, value_name = "ADDR", help_heading = heading::CONFIGURATION)]
+    #[arg(long, value_name = "ADDR", help_heading = heading::CONFIGURATION)]
     listen: Option<String>,
     /// Any key of the configuration; may be repeated.
-    #[arg(long, global = true, value_name = "section.key=value", help_heading = heading::CONFIGURATION)]
+    #[arg(long, value_name = "section.key=value", help_heading = heading::CONFIGURATION)]
     set: Vec<String>,
     /// auto, managed-identity, workload-identity, azure-cli, azure-developer-cli, client-secret or client-certificate.
-    #[arg(long, global = true, value_name = "KIND", help_heading = heading::IDENTITY)]
+    #[arg(long, value_name = "KIND", help_heading = heading::IDENTITY)]
     credential: Option<String>,
     /// Application, or user-assigned identity.
-    #[arg(long, global = true, value_name = "ID", help_heading = heading::IDENTITY, hide_short_help = true)]
+    #[arg(long, value_name = "ID", help_heading = heading::IDENTITY, hide_short_help = true)]
     client_id: Option<String>,
     /// Directory.
-    #[arg(long, global = true, value_name = "ID", help_heading = heading::IDENTITY, hide_short_help = true)]
+    #[arg(long, value_name = "ID", help_heading = heading::IDENTITY, hide_short_help = true)]
     tenant_id: Option<String>,
     /// error, warn, info, debug, trace or off; or directives by module.
-    #[arg(long, global = true, value_name = "LEVEL", help_heading = heading::LOGS, hide_short_help = true)]
+    #[arg(long, value_name = "LEVEL", help_heading = heading::LOGS, hide_short_help = true)]
     log_level: Option<String>,
     /// text or json.
-    #[arg(long, global = true, value_name = "FORMAT", help_heading = heading::LOGS, hide_short_help = true)]
+    #[arg(long, value_name = "FORMAT", help_heading = heading::LOGS, hide_short_help = true)]
     log_format: Option<String>,
 }
 
 impl Options {
+    /// Those of `later` win; of what may be repeated, all count.
+    fn then(self, later: Self) -> Self {
+        Self {
+            config: later.config.or(self.config),
+            endpoint: later.endpoint.or(self.endpoint),
+            listen: later.listen.or(self.listen),
+            set: [self.set, later.set].concat(),
+            credential: later.credential.or(self.credential),
+            client_id: later.client_id.or(self.client_id),
+            tenant_id: later.tenant_id.or(self.tenant_id),
+            log_level: later.log_level.or(self.log_level),
+            log_format: later.log_format.or(self.log_format),
+        }
+    }
+
     /// As the configuration takes them.
     pub(super) fn overrides(self) -> Overrides {
         let named = [
@@ -113,5 +156,28 @@ impl Options {
             assignments: self.set,
             ..Overrides::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_count_before_and_behind_the_subcommand() {
+        let words = "aoai-auth-proxy --set a.b=1 --listen x --endpoint e config --set c.d=2 --listen y --explain k";
+        let matches = command().try_get_matches_from(words.split(' ')).expect("a command line");
+        let line = CommandLine::of(&matches).expect("a command line");
+        assert!(matches!(line.command, Some(Command::Config(_))));
+        let overrides = line.options.overrides();
+        assert_eq!(overrides.assignments, ["a.b=1", "c.d=2"]);
+        let named: Vec<_> = overrides.named.iter().map(|(option, _, value)| (*option, value.as_str())).collect();
+        assert_eq!(named, [("--listen", "y"), ("--endpoint", "e")]);
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        command().debug_assert();
+        assert!(command().get_arguments().any(is_common));
     }
 }

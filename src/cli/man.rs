@@ -2,11 +2,12 @@
 
 use std::io;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::{CommandLine, Failure, say};
+use super::line::{self, is_common};
+use super::{Failure, say};
 use crate::config::keys::KEYS;
 
 pub(super) fn print() -> Result<(), Failure> {
@@ -18,7 +19,7 @@ pub(super) fn print() -> Result<(), Failure> {
 /// One page for everything: nobody looks for the manual of a subcommand.
 fn page() -> io::Result<Vec<u8>> {
     // What `-h` leaves out belongs in a manual.
-    let mut command = CommandLine::command().mut_args(|argument| argument.hide_short_help(false));
+    let mut command = line::command().mut_args(|argument| argument.hide_short_help(false));
     command.build();
     let mut page = Vec::new();
     let man = Man::new(command.clone()).manual("User Commands");
@@ -51,8 +52,7 @@ fn commands(command: &Command) -> Roff {
         roff.text([bold(subcommand.get_name())]);
         let about = subcommand.get_long_about().or(subcommand.get_about()).map(ToString::to_string);
         roff.text([roman(about.unwrap_or_default())]);
-        let told =
-            |argument: &&Arg| !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help";
+        let told = |argument: &&Arg| !is_common(argument) && !argument.is_hide_set() && argument.get_id() != "help";
         for argument in subcommand.get_arguments().filter(told) {
             let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string);
             roff.control("RS", []);
