@@ -148,7 +148,8 @@ pub const KEYS: &[Key] = &[
     key("limits.header_timeout", "how long a request's head may take"),
     key("limits.shutdown_grace", "how long running requests may go on after SIGTERM"),
     key("telemetry.log_format", "`text` or `json`"),
-    key("telemetry.log_level", "`error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,hyper=debug`"),
+    key("telemetry.log_level", "`error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,identity=debug`")
+        .more("logs.md#levels"),
 ];
 
 /// The key that `written` names, whether of an app or not.

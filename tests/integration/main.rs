@@ -48,6 +48,7 @@ mod paths;
 mod peers;
 mod proxied;
 mod readiness;
+mod reference;
 mod renewal;
 mod run;
 mod secrets;
