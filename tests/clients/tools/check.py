@@ -125,18 +125,23 @@ class Terminal:
 SHELL = ["bash", "--norc", "--noprofile", "-i"]
 CTRL_C, CTRL_Z, CTRL_BACKSLASH = "\x03", "\x1a", "\x1c"
 
+# Waits for signals and handles none: what arrives just before a handler's program reads would be heard of when it has read.
 COUNTING = """
-import os, signal, sys
+import os, signal, sys, threading
 count = 0
 def say(text): os.write(1, text.encode())
-def interrupted(*_):
-    global count
-    count += 1
-    say(f"interrupted-{count}.")
-signal.signal(signal.SIGINT, interrupted)
-signal.signal(signal.SIGUSR1, lambda *_: say(f"up-to-now-{count}."))
+def read():
+    for line in sys.stdin: say(f"in-all-{count}.")
+heard = {signal.SIGINT, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+threading.Thread(target=read, daemon=True).start()
 say(f"counting-for-{os.getppid()}.")
-for line in sys.stdin: say(f"in-all-{count}.")
+while True:
+    if signal.sigwait(heard) == signal.SIGINT:
+        count += 1
+        say(f"interrupted-{count}.")
+    else:
+        say(f"up-to-now-{count}.")
 """
 
 
