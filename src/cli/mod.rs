@@ -55,7 +55,7 @@ pub fn become_command(words: impl IntoIterator<Item = OsString>) -> Option<ExitC
 }
 
 fn told(failure: &Failure) -> ExitCode {
-    logs::last_words(format!("aoai-auth-proxy: {}", crate::error::Causes(failure)));
+    logs::last_words(&format!("aoai-auth-proxy: {}", crate::error::Causes(failure)));
     failure.exit_code()
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use config::{Value, ValueKind};
 
 use super::build::build;
-use super::error::{ConfigError, Shown};
+use super::error::{ConfigError, Shown, obeyed, printable};
 use super::keys::{KEYS, Key, find, near};
 use super::layers::Layers;
 use super::lists;
@@ -38,6 +38,8 @@ pub struct Effective {
 struct Setting {
     value: Option<String>,
     source: String,
+    /// Whether something of the value is left out: then it is nothing to be fed back.
+    is_cut: bool,
 }
 
 impl Effective {
@@ -96,14 +98,16 @@ impl Effective {
     ///
     /// If there is no such key.
     pub fn explain(&self, name: &str) -> Result<String, ConfigError> {
-        let key = find(name).ok_or_else(|| ConfigError::NoSuchKey { key: name.to_owned(), near: near(name) })?;
+        let key = find(name).ok_or_else(|| ConfigError::NoSuchKey { key: printable(name), near: near(name) })?;
         let setting = self.setting(key, name);
-        let mut text = format!("{name}\n  {}\n\n", key.meaning.replace('`', ""));
+        let mut text = format!("{}\n  {}\n\n", printable(name), key.meaning.replace('`', ""));
         let mut row = |title: &str, words: &str| {
             let _ = writeln!(text, "  {title:<9} {words}");
         };
         row("value", setting.value.as_deref().unwrap_or("not set"));
-        row("from", &setting.source);
+        if !setting.source.is_empty() {
+            row("from", &setting.source);
+        }
         for (layer, value) in self.layers.origins(name).skip(1) {
             row("over", &format!("{} from {layer}", Shown::known(name, value)));
         }
@@ -118,26 +122,25 @@ impl Effective {
     }
 
     fn line(&self, text: &mut String, key: &Key, name: &str) {
-        let Setting { value, source } = self.setting(key, name);
+        let Setting { value, source, is_cut } = self.setting(key, name);
         let short = key.short();
+        // Writing to memory does not fail.
         let _ = match value {
-            Some(value) if key.is_secret => writeln!(text, "# {short} = {value}  # {source}"),
+            Some(value) if is_cut => writeln!(text, "# {short} = {value}  # {source}"),
             Some(value) => writeln!(text, "{:<40}  # {source}", format!("{short} = {value}")),
-            None => writeln!(
-                text,
-                "# {short} is not set{}",
-                if source.is_empty() { String::new() } else { format!(": {source}") }
-            ),
+            None if source.is_empty() => writeln!(text, "# {short} is not set"),
+            None => writeln!(text, "# {short} is not set: {source}"),
         };
     }
 
     fn setting(&self, key: &Key, name: &str) -> Setting {
         if let Some((layer, value)) = self.layers.origins(name).next() {
-            let value = if key.is_secret { Shown::known(name, value).to_string() } else { self.written(name, value) };
-            return Setting { value: Some(value), source: layer.replace(char::is_control, "?") };
+            let is_cut = !Shown::is_whole(name, value);
+            let value = if is_cut { Shown::known(name, value).to_string() } else { self.written(name, value) };
+            return Setting { value: Some(value), source: printable(layer), is_cut };
         }
         let value = self.config.as_ref().ok().and_then(|config| derived(config, name)).map(|value| quoted(&value));
-        Setting { value, source: key.otherwise.unwrap_or_default().to_owned() }
+        Setting { value, source: key.otherwise.unwrap_or_default().to_owned(), is_cut: false }
     }
 
     /// A value as it is written in a file. Where only text can be written, it is what a file would have.
@@ -150,7 +153,7 @@ impl Effective {
             (ValueKind::String(text), Some(ValueKind::I64(_))) if text.parse::<i64>().is_ok() => text.clone(),
             (ValueKind::String(_), Some(ValueKind::Array(_))) => {
                 let texts = lists::texts(Value::new(None, value.clone())).unwrap_or_default();
-                toml::Value::from(texts).to_string()
+                list(texts.iter().map(|text| quoted(text)))
             }
             _ => as_toml(value),
         }
@@ -193,10 +196,7 @@ fn ways(key: &Key, name: &str) -> Vec<String> {
 fn as_toml(value: &ValueKind) -> String {
     match value {
         ValueKind::String(text) => quoted(text),
-        ValueKind::Array(items) => {
-            let items: Vec<String> = items.iter().map(|item| as_toml(&item.kind)).collect();
-            format!("[{}]", items.join(", "))
-        }
+        ValueKind::Array(items) => list(items.iter().map(|item| as_toml(&item.kind))),
         ValueKind::Boolean(_)
         | ValueKind::I64(_)
         | ValueKind::I128(_)
@@ -208,8 +208,24 @@ fn as_toml(value: &ValueKind) -> String {
     }
 }
 
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// A basic string of TOML, always on one line.
 fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if obeyed(c) => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// A name that may need quotes.

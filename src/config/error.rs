@@ -97,7 +97,7 @@ pub struct Shown(String);
 const SECRET_SECTIONS: [&str; 2] = ["credential", "apps"];
 
 /// Parts of names that people give to secrets.
-const SECRET_NAMES: [&str; 6] = ["secr", "key", "pass", "pwd", "token", "auth"];
+const SECRET_NAMES: [&str; 7] = ["secr", "key", "pass", "pwd", "token", "auth", "cred"];
 
 impl Shown {
     /// The value of a key that there is.
@@ -114,11 +114,26 @@ impl Shown {
         }
     }
 
+    /// Whether a value can be shown as it is, with nothing left out.
+    pub(super) fn is_whole(key: &str, value: &ValueKind) -> bool {
+        match value {
+            ValueKind::String(text) => Self::known(key, value) == Self::text(text),
+            ValueKind::Array(items) => items.iter().all(|item| Self::is_whole(key, &item.kind)),
+            ValueKind::Table(_) | ValueKind::Nil => false,
+            ValueKind::Boolean(_)
+            | ValueKind::I64(_)
+            | ValueKind::I128(_)
+            | ValueKind::U64(_)
+            | ValueKind::U128(_)
+            | ValueKind::Float(_) => !keys::find(key).is_some_and(|key| key.is_secret),
+        }
+    }
+
     /// The value of a key that there is not: hidden wherever it may have been meant for one that holds a secret.
     pub(super) fn unknown(key: &str, value: &ValueKind) -> Self {
         let key = key.to_ascii_lowercase();
-        let section = key.split('.').next().unwrap_or_default();
-        let secret = SECRET_SECTIONS.contains(&section) || SECRET_NAMES.iter().any(|name| key.contains(name));
+        let secret = key.split('.').any(|name| SECRET_SECTIONS.contains(&name))
+            || SECRET_NAMES.iter().any(|name| key.contains(name));
         if secret { Self::hidden() } else { Self::open(value) }
     }
 
@@ -164,6 +179,20 @@ impl Shown {
     }
 }
 
+/// A name from outside as it may be shown: without anything that a terminal would obey.
+pub(super) fn printable(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for c in name.chars() {
+        if obeyed(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// Whether a character is not seen and does something: controls, and what turns the direction of writing.
+pub(super) fn obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -184,6 +213,8 @@ mod tests {
             "upstream.api_key",
             "Credential.Kind",
             "a.pwd",
+            "upstream.credential",
+            "upstream.apps",
             "client_secret",
         ] {
             assert_eq!(Shown::unknown(key, &value).to_string(), "(secret)", "{key}");

@@ -161,6 +161,10 @@ pub fn find(written: &str) -> Option<&'static Key> {
 /// The key, or section, that `asked` was probably meant to be.
 #[must_use]
 pub fn near(asked: &str) -> Option<String> {
+    // What is no key may be a value as well, with a sign left out before it.
+    if !asked.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')) {
+        return None;
+    }
     let written = asked.to_ascii_lowercase().replace('-', "_");
     // An app may be called anything; its keys may not.
     let app = written.strip_prefix("apps.").and_then(|rest| rest.rsplit_once('.')).map_or("NAME", |(app, _)| app);
@@ -214,7 +218,7 @@ mod tests {
         ] {
             assert_eq!(near(written).as_deref(), Some(meant), "{written}");
         }
-        for nothing in ["", "a", "x.y", "retries", "upstream"] {
+        for nothing in ["", "a", "x.y", "retries", "upstream", "apps.mine.key:hunter2.abc==", "apps.mine.key hunter2"] {
             assert_eq!(near(nothing), None, "{nothing}");
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use config::{File, FileFormat, Source, Value, ValueKind};
 
-use super::error::{ConfigError, Shown};
+use super::error::{ConfigError, Shown, printable};
 use super::keys::{KEYS, near};
 use super::{Environment, Overrides};
 
@@ -83,7 +83,7 @@ impl Layers {
         for layer in &self.0 {
             lay_over(&mut merged, &layer.values).map_err(|(key, value)| ConfigError::BadValue {
                 value: Shown::known(&key, value),
-                key,
+                key: printable(&key),
                 layer: layer.name.clone(),
                 problem: "is a section; set the keys in it".to_owned(),
             })?;
@@ -93,15 +93,18 @@ impl Layers {
 
     /// The error for a key that there is, with a value that does not fit it.
     pub(super) fn bad_value(&self, key: &str, problem: String) -> ConfigError {
-        let (layer, value) = self.origin(key);
-        ConfigError::BadValue { key: key.to_owned(), value: Shown::known(key, value), layer, problem }
+        // Of a list, the item is named and the whole was set.
+        let whole = key.split('[').next().unwrap_or(key);
+        let whole = if self.origins(key).next().is_some() { key } else { whole };
+        let (layer, value) = self.origin(whole);
+        ConfigError::BadValue { key: printable(key), value: Shown::known(whole, value), layer, problem }
     }
 
     /// The error for a key that there is not.
     pub(super) fn unknown_key(&self, key: &str, expected: &str) -> ConfigError {
         let (layer, value) = self.origin(key);
         let expected = meant(key, expected);
-        ConfigError::UnknownKey { key: key.to_owned(), value: Shown::unknown(key, value), layer, expected }
+        ConfigError::UnknownKey { key: printable(key), value: Shown::unknown(key, value), layer, expected }
     }
 
     /// Every layer that sets `key`, the strongest first, and what it sets it to.

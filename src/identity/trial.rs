@@ -1,5 +1,8 @@
 //! One attempt to get a token that tells what came of every credential: for people who want to know, outside of any store.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use super::chain::{Attempt, Outcome, patience, walk};
@@ -29,18 +32,22 @@ impl Credentials {
         };
         let mut attempts = Vec::new();
         let began = Instant::now();
-        let given = timeout(deadline, walk(links.iter().enumerate(), scope, &mut attempts)).await;
+        // A panic in a credential's code is a finding, too.
+        let walk = AssertUnwindSafe(walk(links.iter().enumerate(), scope, &mut attempts)).catch_unwind();
+        let given = timeout(deadline, walk).await;
+        let mut unfinished = |cause: Cause| {
+            let asked = links.get(attempts.len()).map_or("auto", |link| link.source.name());
+            let error = CredentialError::new(asked, cause);
+            let took = began.elapsed().saturating_sub(attempts.iter().map(|attempt| attempt.took).sum());
+            attempts.push(Attempt { credential: asked, took, outcome: Outcome::Failed(error.clone()) });
+            Err(error)
+        };
         let outcome = match given {
-            Ok(Ok((index, token))) => Token::new(&token, self.clock().now())
+            Ok(Ok(Ok((index, token)))) => Token::new(&token, self.clock().now())
                 .map_err(|cause| CredentialError::new(links[index].source.name(), cause)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                let asked = links.get(attempts.len()).map_or("auto", |link| link.source.name());
-                let error = CredentialError::new(asked, Cause::Overdue(deadline));
-                let took = began.elapsed().saturating_sub(attempts.iter().map(|attempt| attempt.took).sum());
-                attempts.push(Attempt { credential: asked, took, outcome: Outcome::Failed(error.clone()) });
-                Err(error)
-            }
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(_)) => unfinished(Cause::Panicked),
+            Err(_) => unfinished(Cause::Overdue(deadline)),
         };
         let untried = links.iter().skip(attempts.len()).map(|link| link.source.name()).collect();
         Trial { attempts, untried, outcome }

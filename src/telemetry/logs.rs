@@ -1,12 +1,13 @@
 //! Log lines on standard error: text for people, JSON for machines.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::json;
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -43,7 +44,8 @@ pub fn start(telemetry: &Telemetry, environment: &Environment) -> Result<Logs, T
     };
     tracing_subscriber::registry().with(lines.with_filter(telemetry.log_level.clone())).try_init()?;
     // The usual words would wait for whoever reads standard error.
-    panic::set_hook(Box::new(tell_panic));
+    let (lines, format) = (queue.clone(), telemetry.log_format);
+    panic::set_hook(Box::new(move |panic| tell_panic(panic, &lines, format)));
     Ok(Logs(queue))
 }
 
@@ -68,23 +70,40 @@ impl Drop for Logs {
 }
 
 /// Says on standard error why the program ends, unless nobody reads that.
-pub fn last_words(words: String) {
+pub fn last_words(words: &str) {
     let (said, heard) = mpsc::channel();
+    let spoken = format!("{words}\n");
     let speaking = thread::Builder::new().spawn(move || {
-        eprintln!("{words}");
+        let written = StandardError.write_all(spoken.as_bytes());
         // Nobody listens who has waited long enough.
-        let _ = said.send(());
+        let _ = said.send(written);
     });
-    if speaking.is_ok() {
-        let _ = heard.recv_timeout(PATIENCE);
-    }
+    // Told or not: it is over.
+    let _ = match speaking {
+        Ok(_) => heard.recv_timeout(PATIENCE).map_or(Ok(()), |written| written),
+        Err(_) => StandardError::write_soon(format!("{words}\n").as_bytes(), PATIENCE),
+    };
 }
 
-fn tell_panic(panic: &PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string);
+/// In a line of the log, whatever else is left out of it.
+fn tell_panic(panic: &PanicHookInfo<'_>, lines: &Queue, format: LogFormat) {
+    const MESSAGE: &str = "panicked: a fault in the proxy itself";
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let payload = panic.payload();
     let why = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(place, why, "panicked: a fault in the proxy itself");
+    let why = why.unwrap_or_default();
+    let time = humantime::format_rfc3339_millis(SystemClock.now());
+    let line = match format {
+        LogFormat::Text => format!("{time} ERROR {MESSAGE}  place={place:?} why={why:?}\n"),
+        LogFormat::Json => {
+            let time = time.to_string();
+            format!(
+                "{}\n",
+                json!({ "timestamp": time, "level": "ERROR", "message": MESSAGE, "place": place, "why": why })
+            )
+        }
+    };
+    lines.push(line.as_bytes());
 }
 
 /// The time at the beginning of a line: UTC (RFC 3339), to the millisecond.

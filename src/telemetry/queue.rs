@@ -52,7 +52,8 @@ impl Queue {
             return Ok(());
         }
         let queue = self.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || queue.serve(output)).map(|_| ())
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || queue.serve(output));
+        thread.map(|_| ()).inspect_err(|_| self.open().is_served = false)
     }
 
     /// Waits until all is written and told, but no longer than `patience`.
@@ -68,7 +69,8 @@ impl Queue {
         }
     }
 
-    fn push(&self, line: &[u8]) {
+    /// One more line, if there is room for it.
+    pub(super) fn push(&self, line: &[u8]) {
         let mut lines = self.open();
         if lines.waiting.len() + line.len() > MOST_WAITING {
             lines.dropped += 1;
@@ -135,6 +137,18 @@ impl Write for Line<'_> {
 
 /// Standard error, without the lock that others might wait for.
 pub(super) struct StandardError;
+
+impl StandardError {
+    /// Writes once, if it can be written to within `patience`.
+    pub(super) fn write_soon(bytes: &[u8], patience: Duration) -> io::Result<()> {
+        let stderr = io::stderr();
+        let patience = patience.try_into().map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&patience))? > 0 {
+            rustix::io::write(&stderr, bytes)?;
+        }
+        Ok(())
+    }
+}
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -531,3 +531,11 @@ fn an_endpoint_means_the_same_however_it_is_written() {
         assert_eq!(endpoint.server_name().to_str(), "name.openai.azure.com");
     }
 }
+
+#[tokio::test]
+async fn an_item_of_a_list_is_told_with_its_layer() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[apps.x]\nmodels = [[\"a\"]]\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    each_is_refused(&[(&[], &["--config", path], &["`apps.x.models[0]` = […]", path])]).await;
+}

@@ -123,3 +123,42 @@ async fn the_manual_has_every_command_and_option() {
         assert!(page.contains(word), "{word}: {page}");
     }
 }
+
+#[tokio::test]
+async fn config_shows_no_password_and_no_key_of_a_url() {
+    for (variable, value) in [
+        ("AZURE_OPENAI_ENDPOINT", "https://user:hunter2@name.openai.azure.com"),
+        ("AZURE_OPENAI_ENDPOINT", "https://name.openai.azure.com/?api-key=hunter2"),
+        ("AZURE_AUTHORITY_HOST", "https://user:hunter2@login.microsoftonline.com"),
+        ("AOAI_PROXY__MANAGEMENT__ENDPOINT", "https://user:hunter2@management.azure.com"),
+        ("AOAI_PROXY__CREDENTIAL__IMDS_ENDPOINT", "http://user:hunter2@127.0.0.1:9"),
+    ] {
+        for more in [&[][..], &["--explain", "upstream.endpoint"]] {
+            let (_, output, errors) = outcome(program().env(variable, value).arg("config").args(more)).await;
+            assert!(!errors.contains("hunter2"), "{errors}");
+            assert!(!output.contains("hunter2"), "{variable}, {more:?}: {output}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_suggestion_repeats_nothing_that_may_be_a_secret() {
+    // A colon in place of the equals sign, and a key that is padded.
+    for slip in ["apps.mine.key:hunter2hunter2.abc==", "apps.mine.key hunter2hunter2.abc=="] {
+        let (code, _, errors) = outcome(program().args(["config", "--set", slip])).await;
+        assert_eq!(code, 2);
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn an_apps_name_from_outside_leaves_toml_and_terminal_whole() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[apps.\"a\\nb\\u001b[31m\"]\nmodels = [\"x\"]\n").unwrap();
+    let (code, output, errors) =
+        outcome(program().args(["config", "--endpoint", "https://name.openai.azure.com", "--config"]).arg(file.path()))
+            .await;
+    assert_eq!(code, 2);
+    assert!(!errors.trim_end().contains(char::is_control), "{errors:?}");
+    assert!(!output.lines().any(|line| line.starts_with("b")), "a name on two lines is no TOML: {output}");
+}

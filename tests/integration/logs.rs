@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::process::{MIB, Process};
-use crate::program::{Running, emulator, serve};
+use crate::program::{Running, emulator, outcome, serve};
 use crate::support::{chat, client, within};
 
 /// What is promised about logs.
@@ -248,4 +248,14 @@ async fn the_end_does_not_wait_for_a_log_that_nobody_reads() {
     let mut log = Vec::new();
     within(child.stderr.take().unwrap().read_to_end(&mut log)).await.unwrap();
     assert!(!log.is_empty(), "what was in the pipe");
+}
+
+/// Where no further thread can be had there is one failure more to tell, not one fewer.
+#[tokio::test]
+async fn a_failure_is_told_though_there_can_be_no_thread() {
+    let azure = emulator().await;
+    let mut command = serve(&azure);
+    let (code, _, errors) = outcome(command.env("RUST_MIN_STACK", (1_u64 << 46).to_string())).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("aoai-auth-proxy: "), "it ended without a word: {errors:?}");
 }

@@ -23,10 +23,11 @@ fn defaults() -> BTreeMap<String, String> {
 }
 
 fn row(key: &Key, defaults: &BTreeMap<String, String>) -> String {
-    let written = defaults.get(key.name).map(|value| match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(text) => format!("`{text}`"),
-        None => format!("`{value}`"),
-    });
+    let written =
+        defaults.get(key.name).map(|value| match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(text) => format!("`{text}`"),
+            None => format!("`{value}`"),
+        });
     let usual = written.or_else(|| key.otherwise.map(str::to_owned));
     let default = match (key.variable, usual) {
         (Some(variable), Some(usual)) => format!("`${variable}`, else {usual}"),
