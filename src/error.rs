@@ -305,10 +305,11 @@ impl ProxyError {
         }
     }
 
-    /// What a request's log line says instead of the message, where that stands in another line already.
-    fn logged(&self) -> Option<String> {
+    /// What a request's log line says instead of the message, where that stands in another line already or repeats the path.
+    fn logged(&self) -> Option<&'static str> {
         match self {
-            Self::CredentialUnavailable { .. } => Some("no token for Azure".to_owned()),
+            Self::CredentialUnavailable { .. } => Some("no token for Azure"),
+            Self::NoSuchModel { .. } => Some("there is no such deployment"),
             _ => None,
         }
     }
@@ -406,7 +407,7 @@ impl IntoResponse for ProxyError {
         let content = json!({
             "error": { "message": message, "type": "proxy_error", "param": null, "code": self.code() }
         });
-        let report = ErrorReport { code: self.code(), message: self.logged().unwrap_or(message) };
+        let report = ErrorReport { code: self.code(), message: self.logged().map_or(message, str::to_owned) };
         let mut response = Response::new(Body::from(content.to_string()));
         *response.status_mut() = self.status();
         let fields = response.headers_mut();
