@@ -126,11 +126,12 @@ impl Renewal {
         if resting || !may_force(now, accepted, &account.forced) {
             return false;
         }
-        tracing::info!(scope = %self.scope, "the resource refused the token: renewing it before its time");
         account.forced.push(now);
         let past = account.forced.len().saturating_sub(MOST_FORCED);
         account.forced.drain(..past);
         self.wanted.store(true, Ordering::Release);
+        drop(account);
+        tracing::info!(scope = %self.scope, "the resource refused the token: renewing it before its time");
         self.look.notify_one();
         true
     }
@@ -185,11 +186,16 @@ impl Renewal {
     fn keep(&self, token: Token) {
         let now = self.clock.now();
         let next = renew_at(now, token.expires_at, fastrand::f64());
+        let token = Arc::new(token);
         let mut account = self.open();
         let failures = mem::take(&mut account.failures_in_a_row);
         account.renewals += 1;
         account.renewed_at = Some(now);
         account.next_at = Some(next);
+        self.current.store(Some(token.clone()));
+        self.wanted.store(false, Ordering::Release);
+        // A line is formatted by whoever writes it, and others look at the account meanwhile.
+        drop(account);
         tracing::info!(
             scope = %self.scope,
             credential = self.source.name(),
@@ -199,9 +205,6 @@ impl Renewal {
             after_failures = (failures > 0).then_some(failures),
             "token acquired",
         );
-        self.current.store(Some(Arc::new(token)));
-        self.wanted.store(false, Ordering::Release);
-        drop(account);
         self.outcome.send_replace(Outcome::Token);
     }
 
