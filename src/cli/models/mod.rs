@@ -17,6 +17,7 @@ use super::{Failure, block_on, say};
 use crate::app::BuildError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, Environment, Overrides, Segment};
+use crate::confine;
 use crate::error::ToMendIt;
 use crate::identity::credential::Credentials;
 use crate::identity::tokens::TokenSlot;
@@ -61,6 +62,7 @@ pub(super) struct Unlisted {
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides, asked: &Models) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
+    confine::hide_memory();
     block_on(show(&config, asked))
 }
 
@@ -142,8 +144,8 @@ async fn region(
     unlisted: impl FnOnce(management::Failure) -> Unlisted,
 ) -> Result<Segment, Failure> {
     let account = deployments.locate(scope).await.map_err(unlisted)?;
-    Ok(account.location.ok_or(ConfigError::Missing {
-        key: "management.location",
-        problem: "which region? The account does not say; name it with --location",
+    Ok(account.location.ok_or_else(|| Unlisted {
+        what: "models",
+        why: "which region? The account does not say; name it with --location, or in management.location".to_owned(),
     })?)
 }

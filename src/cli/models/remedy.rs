@@ -1,7 +1,7 @@
 //! What a person can do about a refusal of the management plane.
 
 use crate::config::Segment;
-use crate::identity::claims::{Claims, PrincipalType};
+use crate::explain::assignee;
 use crate::identity::tokens::Token;
 use crate::management::Failure;
 
@@ -11,7 +11,7 @@ pub(super) fn remedy(failure: &Failure, token: Option<&Token>, subscription: &Se
         "AuthorizationFailed" | "LinkedAuthorizationFailed" => format!(
             "the identity needs the role Reader on the subscription, and a new assignment takes up to five minutes to work: \
              az role assignment create --role Reader {} --scope /subscriptions/{subscription}",
-            assignee(token)
+            assignee(token.map(|token| &token.claims))
         ),
         "SubscriptionNotFound" | "InvalidSubscriptionId" => {
             "is management.subscription_id (AZURE_SUBSCRIPTION_ID) right, and of the identity's tenant? This lists yours: az \
@@ -38,19 +38,4 @@ pub(super) fn remedy(failure: &Failure, token: Option<&Token>, subscription: &Se
         }
         _ => return None,
     })
-}
-
-/// The identity, as `az` wants it named. What the token says enters a command only if it looks like an id.
-fn assignee(token: Option<&Token>) -> String {
-    let claims = token.map(|token| &token.claims);
-    let object_id = claims.and_then(|claims| Segment::parse(claims.object_id.as_deref()?).ok());
-    let object_id = object_id.as_ref().map_or("OBJECT_ID", Segment::as_str);
-    match claims.and_then(Claims::principal_type) {
-        Some(PrincipalType::ServicePrincipal) => {
-            format!("--assignee-object-id {object_id} --assignee-principal-type ServicePrincipal")
-        }
-        Some(PrincipalType::User) => format!("--assignee-object-id {object_id} --assignee-principal-type User"),
-        // Then az asks the directory what the principal is.
-        None => format!("--assignee {object_id}"),
-    }
 }
