@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::deployments::Deployments;
 use super::entries::Deployment;
@@ -18,12 +18,16 @@ use crate::telemetry::outages::Outages;
 
 /// How long a list is as good as a new one.
 const FRESH: Duration = Duration::from_secs(5 * 60);
-/// How long nobody asks again after a failure while there is an older list.
-const REST: Duration = Duration::from_secs(30);
+/// How long nobody asks again after a failure while there is an older list, unless the management plane wants more.
+const REST_WITH_AN_OLD_ONE: Duration = Duration::from_secs(30);
+/// The same where there is none: a loop of requests must not become one to the management plane.
+const REST: Duration = Duration::from_secs(2);
+/// The longest that a `Retry-After` is obeyed.
+const LONGEST_REST: Duration = Duration::from_secs(5 * 60);
 /// How long a caller waits for a new list where there is an older one.
 const PATIENCE_WITH_AN_OLD_ONE: Duration = Duration::from_secs(1);
-/// How long a caller waits for the first one.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a fetch may take, with all its pages: that is how long a caller waits for the first list.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The models that can be called. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,14 +48,22 @@ struct Inner {
 struct State {
     held: Option<Held>,
     fetch: Option<Fetch>,
-    /// When the last fetch failed, and why, unless one has succeeded since.
-    failed: Option<(SystemTime, Failure)>,
+    /// How the last fetch failed, unless one has succeeded since.
+    failed: Option<Failed>,
 }
 
 #[derive(Debug, Clone)]
 struct Held {
     models: Arc<[Callable]>,
     since: SystemTime,
+}
+
+#[derive(Debug)]
+struct Failed {
+    failure: Failure,
+    at: SystemTime,
+    /// How long nobody asks again.
+    rest: Duration,
 }
 
 /// One question to the management plane, for however many callers.
@@ -67,8 +79,8 @@ type Outcome = Result<Arc<[Callable]>, Failure>;
 /// What there is at the moment.
 enum Now {
     Fresh(Arc<[Callable]>),
-    /// An old list, and why there is no newer one.
-    Resting(Held, Failure),
+    /// An old list, if there is one, and why there is no newer one.
+    Resting(Option<Held>, Failure),
     Fetching(Option<Held>, Fetch),
 }
 
@@ -87,31 +99,31 @@ impl Catalogue {
         })))
     }
 
-    /// The models, in the order of their names. An old list is better than none.
+    /// The models, in the order of their names. An old list is better than none, as long as the failure may pass.
     ///
     /// # Errors
     ///
-    /// If there is no list at all, what kept it from coming.
+    /// If there is no list, what kept it from coming.
     pub async fn models(&self) -> Outcome {
         let (old, mut fetch) = match self.now() {
             Now::Fresh(models) => return Ok(models),
-            Now::Resting(held, failure) => return Ok(self.0.make_do(held, &failure)),
+            Now::Resting(old, failure) => return self.0.make_do(old, failure),
             Now::Fetching(old, fetch) => (old, fetch),
         };
-        let deadline = match old {
-            Some(_) => fetch.began + PATIENCE_WITH_AN_OLD_ONE,
-            None => Instant::now() + PATIENCE,
+        let began = fetch.began;
+        let outcome = async {
+            let outcome = fetch.outcome.wait_for(Option::is_some).await;
+            outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or_else(|| Err(self.0.broken()))
         };
-        let outcome = match timeout_at(deadline, fetch.outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Err(self.0.broken())),
-            Ok(Err(_)) => Err(self.0.broken()),
-            Err(_) => Err(self.0.overdue(fetch.began.elapsed())),
+        let outcome = match old {
+            Some(_) => timeout_at(began + PATIENCE_WITH_AN_OLD_ONE, outcome)
+                .await
+                // It may have been under way for a while when this caller came.
+                .unwrap_or_else(|_| Err(self.0.overdue(began.elapsed()))),
+            // The fetch has its own deadline.
+            None => outcome.await,
         };
-        match (outcome, old) {
-            (Ok(models), _) => Ok(models),
-            (Err(failure), Some(held)) => Ok(self.0.make_do(held, &failure)),
-            (Err(failure), None) => Err(failure),
-        }
+        outcome.or_else(|failure| self.0.make_do(old, failure))
     }
 
     /// Begins a fetch if there should be one and is none.
@@ -122,8 +134,8 @@ impl Catalogue {
         let mut state = self.0.state();
         match (&state.held, &state.failed) {
             (Some(held), _) if is_within(held.since, FRESH) => return Now::Fresh(held.models.clone()),
-            (Some(held), Some((at, failure))) if is_within(*at, REST) => {
-                return Now::Resting(held.clone(), failure.clone());
+            (old, Some(Failed { failure, at, rest })) if is_within(*at, *rest) => {
+                return Now::Resting(old.clone(), failure.clone());
             }
             _ => {}
         }
@@ -138,7 +150,7 @@ impl Catalogue {
         let (sender, outcome) = watch::channel(None);
         let inner = self.0.clone();
         tokio::spawn(async move {
-            let outcome = inner.ask().await;
+            let outcome = timeout(DEADLINE, inner.ask()).await.unwrap_or_else(|_| Err(inner.overdue(DEADLINE)));
             inner.settle(&outcome);
             sender.send_replace(Some(outcome));
         });
@@ -163,18 +175,23 @@ impl Inner {
                 state.held = Some(Held { models: models.clone(), since });
                 state.failed = None;
             }
-            Err(failure) => state.failed = Some((since, failure.clone())),
+            Err(failure) => {
+                // Otherwise the list would outlive the right to see it.
+                state.held.take_if(|_| !failure.may_pass());
+                let rest = rest(failure, state.held.is_some());
+                state.failed = Some(Failed { failure: failure.clone(), at: since, rest });
+            }
         }
     }
 
-    /// The old list; that it is old is told.
-    fn make_do(&self, held: Held, failure: &Failure) -> Arc<[Callable]> {
+    /// The old list, if the failure may pass; that it is old is told.
+    fn make_do(&self, old: Option<Held>, failure: Failure) -> Outcome {
+        let Some(held) = old.filter(|_| failure.may_pass()) else { return Err(failure) };
         self.outages.record(held.since, &failure.to_string());
-        held.models
+        Ok(held.models)
     }
 
     fn overdue(&self, since: Duration) -> Failure {
-        // It may have been under way for a while when this caller came.
         let seconds = since.as_secs().max(1);
         ProxyError::UpstreamTimeout { host: self.host.clone(), seconds }.into()
     }
@@ -189,4 +206,15 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long nobody asks again after `failure`.
+fn rest(failure: &Failure, has_old: bool) -> Duration {
+    let least = match failure {
+        _ if has_old => REST_WITH_AN_OLD_ONE,
+        // Then nobody was asked; whoever gets tokens rests by itself.
+        Failure::Error(ProxyError::CredentialUnavailable { .. }) => Duration::ZERO,
+        _ => REST,
+    };
+    failure.retry_after().unwrap_or_default().clamp(least, LONGEST_REST)
 }

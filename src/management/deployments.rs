@@ -54,7 +54,7 @@ impl Deployments {
     ///
     /// # Errors
     ///
-    /// As [`Deployments::list`]; or if an entry is not what it should be.
+    /// As [`Deployments::list`].
     pub async fn entries<T: DeserializeOwned>(&self, scope: Scope<'_>) -> Result<Vec<T>, Failure> {
         self.plane.read(&self.list(scope).await?)
     }

@@ -1,5 +1,5 @@
 //! Entries of the management plane's lists, as far as anybody here reads them. Whatever is left out or null there is nothing
-//! here: one odd entry must not cost the whole list.
+//! here, and an entry of another shape is passed over: one odd entry must not cost the whole list.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +48,7 @@ pub struct ModelDetails {
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct ModelName {
     /// The name.
+    #[serde(default, deserialize_with = "or_nothing")]
     pub name: String,
     /// The version.
     #[serde(default, deserialize_with = "or_nothing")]
@@ -150,6 +151,7 @@ mod tests {
             json!({ "name": "d" }),
             json!({ "name": "d", "sku": null, "properties": null, "systemData": null }),
             json!({ "name": "d", "properties": { "model": null, "capabilities": null, "provisioningState": null } }),
+            json!({ "name": "d", "properties": { "model": { "name": null, "version": "1" } } }),
             json!({ "name": "d", "properties": {}, "systemData": { "createdAt": "yesterday" } }),
         ] {
             let deployment: Deployment = serde_json::from_value(entry.clone()).expect("an entry");

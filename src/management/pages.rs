@@ -10,6 +10,7 @@ use url::Url;
 use super::failure::Failure;
 use crate::error::{Causes, ProxyError};
 use crate::forward::fields::clean_response;
+use crate::identity::transport::line;
 
 /// More pages than this are no list but a loop.
 const MOST_PAGES: usize = 200;
@@ -94,8 +95,9 @@ fn list(entries: &[Box<RawValue>]) -> Vec<u8> {
     content
 }
 
+/// The problem may repeat what came, in any length.
 pub(super) fn malformed(url: &Url, problem: &str) -> ProxyError {
-    ProxyError::UpstreamProtocol { host: host(url), problem: problem.to_owned() }
+    ProxyError::UpstreamProtocol { host: host(url), problem: line(problem) }
 }
 
 fn failure(url: &Url, error: &reqwest::Error) -> ProxyError {

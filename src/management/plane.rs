@@ -7,12 +7,14 @@ use http::StatusCode;
 use rustls::ClientConfig;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::failure::Failure;
 use super::pages;
 use crate::config::{AccountName, Config, Management, Segment};
 use crate::identity::tokens::TokenSlot;
+use crate::identity::transport::line;
 
 /// How long one page may take, from the request to its last byte.
 pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -94,20 +96,22 @@ impl Plane {
     ///
     /// # Errors
     ///
-    /// As [`Plane::list`]; or if an entry is not what it should be.
+    /// As [`Plane::list`].
     pub async fn entries<T: DeserializeOwned>(&self, list: List<'_>, scope: Scope<'_>) -> Result<Vec<T>, Failure> {
         self.read(&self.list(list, scope).await?)
     }
 
-    /// The entries of a list that has come.
+    /// The entries of a list that has come, but for those that are not what they should be.
     pub(super) fn read<T: DeserializeOwned>(&self, content: &[u8]) -> Result<Vec<T>, Failure> {
         #[derive(Deserialize)]
-        struct Joined<T> {
-            value: Vec<T>,
+        struct Joined<'a> {
+            #[serde(borrow)]
+            value: Vec<&'a RawValue>,
         }
-        let read: Result<Joined<T>, _> = serde_json::from_slice(content);
-        let malformed = |error| pages::malformed(&self.settings.endpoint, &format!("an entry cannot be read: {error}"));
-        Ok(read.map_err(malformed)?.value)
+        let joined: Joined<'_> = serde_json::from_slice(content)
+            .map_err(|error| pages::malformed(&self.settings.endpoint, &format!("it is not a list: {error}")))?;
+        let read = |entry: &&RawValue| serde_json::from_str(entry.get()).map_err(|error| pass_over(&error)).ok();
+        Ok(joined.value.iter().filter_map(read).collect())
     }
 
     /// Host and port, for messages.
@@ -131,6 +135,10 @@ impl Plane {
         url.query_pairs_mut().append_pair("api-version", api_version.as_str());
         url
     }
+}
+
+fn pass_over(error: &serde_json::Error) {
+    tracing::debug!(error = line(&error.to_string()), "an entry of the management plane's list is not read");
 }
 
 /// ARM says that nobody is signed in, and never that somebody may not: that is a 403.

@@ -8,6 +8,7 @@ use aoai_auth_proxy::emulator::{Action, Route, world};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use crate::program::{Running, emulator, serve};
 use crate::support::{World, code, within};
 
 const LISTED: &str = "upstream.models=deployments";
@@ -260,7 +261,8 @@ async fn what_cannot_be_called_yet_is_not_listed() {
     assert!(told.ends_with("there are succeeded"), "{told}");
 }
 
-/// Callers who all ask before the first answer of the management plane has come.
+/// Callers who all come before the first answer of the management plane has. One may be counted and not yet wait for it; but
+/// the clock stands still, so that it meets the outcome, good or bad, and begins no second question.
 async fn crowd(world: &World) -> Vec<reqwest::Response> {
     world.fault(Route::Management, Action::Hold { after_events: 0 }, Some(1));
     let all_wait = async {
@@ -298,8 +300,90 @@ async fn a_crowd_shares_a_failure_too() {
     assert_eq!(asked_for(&world), 1);
     let refusal: Value = within(world.get("/v1/models").await.json()).await.unwrap();
     assert_eq!(refusal["error"]["code"], "AuthorizationFailed", "the management plane's own words");
+    assert_eq!(asked_for(&world), 1, "it is left alone for a moment");
     world.azure.control().set_management_role(true);
-    assert!(!names(&world, "/v1/models").await.is_empty(), "and nobody waits for longer than it lasts");
+    world.clock.advance(Duration::from_secs(2));
+    assert!(!names(&world, "/v1/models").await.is_empty(), "and nobody waits for longer");
+}
+
+#[tokio::test]
+async fn the_management_plane_rests_as_long_as_it_asks_for() {
+    for (wait, rest) in [("60", 60), ("0", 2), ("soon", 2), ("100000", 300)] {
+        let world = World::with(&[LISTED], |_| ()).await;
+        let headers = BTreeMap::from([("retry-after".to_owned(), wait.to_owned())]);
+        world.fault(Route::Management, Action::Status { status: 429, body: None, headers }, Some(1));
+        for _ in 0..3 {
+            assert_eq!(world.get("/v1/models").await.status(), 429, "{wait}");
+        }
+        world.clock.advance(Duration::from_secs(rest - 1));
+        assert_eq!(world.get("/v1/models").await.status(), 429, "{wait}");
+        assert_eq!(asked_for(&world), 1, "{wait}");
+        world.clock.advance(Duration::from_secs(1));
+        assert!(!names(&world, "/v1/models").await.is_empty(), "{wait}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_list_does_not_outlive_the_right_to_see_it() {
+    for status in [401, 403, 404] {
+        let world = World::with(&[LISTED], |_| ()).await;
+        let first = names(&world, "/v1/models").await;
+        world.clock.advance(Duration::from_secs(301));
+        let no = json!({ "error": { "code": "No", "message": "no" } });
+        // Where there is no account, it is looked for, and found nowhere.
+        management_says(&world, status, &no, (status != 401).then_some(1));
+        management_says(&world, 200, &json!({ "value": [] }), Some(1));
+        // On a busy machine an answer may come too late for whoever asked first.
+        let refused = within(async {
+            loop {
+                let answer = world.get("/v1/models").await;
+                if answer.status() != 200 {
+                    break answer;
+                }
+            }
+        });
+        assert_eq!(refused.await.status(), status);
+        // And no failure of later brings it back.
+        world.azure.control().clear_faults();
+        world.clock.advance(Duration::from_secs(2));
+        management_says(&world, 503, &json!({}), Some(1));
+        assert_eq!(world.get("/v1/models").await.status(), 503);
+        world.clock.advance(Duration::from_secs(2));
+        assert_eq!(names(&world, "/v1/models").await, first);
+    }
+}
+
+/// One odd entry is passed over, in whichever list it is.
+#[tokio::test]
+async fn one_odd_entry_costs_no_list() {
+    let account = |world: &World| account("g", "a", &json!({ "endpoint": world.azure.openai() }));
+    for odd in [
+        json!(null),
+        json!({ "name": null }),
+        json!({ "name": "odd", "properties": { "model": { "name": null } } }),
+        json!({ "name": "odd", "properties": { "model": { "version": "1" }, "provisioningState": "Succeeded" } }),
+        json!({ "name": "odd", "sku": { "name": 7 } }),
+    ] {
+        let world = World::with(&[LISTED], |_| ()).await;
+        for list in [json!([{ "id": null }, account(&world)]), json!([odd, deployment("usual", "Succeeded")])] {
+            management_says(&world, 200, &json!({ "value": list }), Some(1));
+        }
+        let listed = names(&world, "/v1/models").await;
+        assert!(listed.contains(&"usual".to_owned()), "{odd}: {listed:?}");
+    }
+}
+
+/// `docs/logs.md`: never logged are queries and paths of requests.
+#[tokio::test]
+async fn the_path_of_a_model_that_was_looked_up_is_not_logged() {
+    let azure = emulator().await;
+    let proxy = Running::start(serve(&azure).args(["--set", LISTED])).await;
+    let answer = proxy.get("/v1/models/what-the-path-says").await;
+    let told = message(answer, 404, "not_found").await;
+    assert!(told.contains("what-the-path-says") && told.contains("gpt-4o-mini"), "the caller is told: {told}");
+    let (_, log) = proxy.stop().await;
+    assert!(log.contains("no such deployment"), "{log}");
+    assert!(!log.contains("what-the-path-says") && !log.contains("gpt-4o-mini"), "{log}");
 }
 
 /// Asks until the list is this one: on a busy machine a new one may come too late for whoever asked first.

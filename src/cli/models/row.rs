@@ -44,7 +44,8 @@ type Key = (String, String, String);
 /// offers it or not.
 pub(super) fn joined(models: Vec<Model>, deployments: Option<Vec<Deployment>>) -> Vec<Row> {
     let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
-    for model in models {
+    // A model without a name is none.
+    for model in models.into_iter().filter(|model| !model.model.name.name.is_empty()) {
         row(&mut rows, &model.model.name).add(model);
     }
     let are_known = deployments.is_some();
