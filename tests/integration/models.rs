@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::program::{emulator, outcome, program};
-use crate::support::demo_settings;
+use crate::support::{demo_settings, within};
 
 /// The program with the emulator's settings but those that begin like one of `without`.
 fn models(azure: &Emulator, without: &[&str], arguments: &[&str]) -> Command {
@@ -139,6 +139,31 @@ async fn what_is_missing_is_said() {
 
     azure.control().fault(Fault::new(Route::Imds, Action::status(400)));
     fails(&mut models(&azure, &[], &[]), 1, &["no token for Azure", "managed-identity"]).await;
+}
+
+#[tokio::test]
+async fn an_account_that_does_not_say_its_region_is_a_failure_of_the_moment() {
+    let azure = emulator().await;
+    let id = format!(
+        "/subscriptions/{}/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a",
+        world::SUBSCRIPTION_ID
+    );
+    let content = json!({ "value": [{ "id": id, "properties": { "endpoint": azure.openai() } }] });
+    let says = Action::Status { status: 200, body: Some(content.to_string()), headers: BTreeMap::default() };
+    azure.control().fault(Fault::new(Route::Management, says));
+    let words = ["cannot list the models", "which region", "--location", "management.location"];
+    fails(&mut models(&azure, &["management.location"], &[]), 1, &words).await;
+}
+
+#[tokio::test]
+async fn no_core_is_dumped_with_a_token_in_it() {
+    let azure = emulator().await;
+    azure.control().fault(Fault::new(Route::Management, Action::Hang));
+    let child = models(&azure, &[], &[]).spawn().unwrap();
+    within(azure.control().until(|state| state.count(Route::Management) > 0)).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id().unwrap())).unwrap();
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("Linux says so");
+    assert_eq!(cores.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
 }
 
 #[tokio::test]

@@ -141,6 +141,7 @@ mod tests {
                 model("AIServices", "b", "2", "2027-02-28T00:00:00Z"),
                 model("OpenAI", "b", "1", "never"),
                 model("OpenAI", "a", "1", "2027-03-31T00:00:00Z"),
+                model("OpenAI", "", "1", "2027-03-31T00:00:00Z"),
             ]),
             None,
         );
