@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, say};
+use super::{Failure, print};
 use crate::config::{Effective, Environment, Overrides};
 
 /// What is to be shown.
@@ -16,9 +16,8 @@ pub(super) struct Show {
 pub(super) fn run(environment: &Environment, overrides: &Overrides, show: &Show) -> Result<(), Failure> {
     let effective = Effective::read(environment, overrides)?;
     if let Some(key) = &show.explain {
-        say(&effective.explain(key)?);
-        return Ok(());
+        return print(&effective.explain(key)?);
     }
-    say(effective.toml().trim_end());
+    print(effective.toml().trim_end())?;
     effective.into_config().map(|_| ()).map_err(Failure::Config)
 }

@@ -51,8 +51,12 @@ async fn ask_until(config: &Config, asked: &Health) -> Result<(), Failure> {
     let until = Instant::now() + Duration::from_secs(asked.wait.into());
     let path = if asked.ready { "/readyz" } else { "/healthz" };
     loop {
-        let answer = timeout(PATIENCE, ask(config, path)).await;
-        let problem = match answer.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs()))) {
+        // Of a time that was given, the last question has what is left.
+        let left = until.saturating_duration_since(Instant::now());
+        let patience = if left.is_zero() { PATIENCE } else { left.min(PATIENCE) };
+        let answer = timeout(patience, ask(config, path)).await;
+        let problem = match answer.unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs().max(1))))
+        {
             Ok(word) => {
                 say(&word);
                 return Ok(());

@@ -97,7 +97,7 @@ pub(super) struct Options {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", help_heading = heading::CONFIGURATION)]
     config: Option<PathBuf>,
-    /// The Azure OpenAI resource, like <https://NAME.openai.azure.com>.
+    /// The Azure OpenAI resource, like `https://NAME.openai.azure.com`.
     #[arg(long, value_name = "URL", help_heading = heading::CONFIGURATION)]
     endpoint: Option<String>,
     /// Address to listen on; port 0 picks a free one.

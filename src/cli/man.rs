@@ -6,14 +6,13 @@ use clap::{Arg, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use super::Failure;
 use super::line::{self, is_common};
-use super::{Failure, say};
 use crate::config::keys::KEYS;
 
 pub(super) fn print() -> Result<(), Failure> {
     let page = page().map_err(Failure::Manual)?;
-    say(String::from_utf8_lossy(&page).trim_end());
-    Ok(())
+    super::print(String::from_utf8_lossy(&page).trim_end())
 }
 
 /// One page for everything: nobody looks for the manual of a subcommand.

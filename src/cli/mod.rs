@@ -38,10 +38,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Run(asked) => run::run(&environment, overrides, &asked),
         Command::Health(asked) => health::run(&environment, &overrides, &asked).map(done),
         Command::Emulator => emulator::run().map(done),
-        Command::Completions { shell } => {
-            completions::print(shell);
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Completions { shell } => completions::print(shell).map(done),
         Command::Man => man::print().map(done),
     };
     outcome.unwrap_or_else(|failure| told(&failure))
@@ -80,6 +77,8 @@ enum Failure {
     Runtime(#[source] std::io::Error),
     #[error("logging did not start")]
     Logs(#[from] tracing_subscriber::util::TryInitError),
+    #[error("cannot write to standard output")]
+    Output(#[source] std::io::Error),
     #[error("cannot write the manual page")]
     Manual(#[source] std::io::Error),
     #[error(transparent)]
@@ -109,6 +108,7 @@ impl Failure {
             | Self::Emulator(_)
             | Self::Runtime(_)
             | Self::Logs(_)
+            | Self::Output(_)
             | Self::Manual(_)
             | Self::Unwell(_)
             | Self::Interrupted
@@ -124,6 +124,21 @@ fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     let outcome = runtime.block_on(task);
     runtime.shutdown_background();
     outcome
+}
+
+/// What was asked for, on standard output: a disk that is full must not look like success. Whoever has stopped reading has
+/// all that was wanted.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    written(writeln!(output, "{text}").and_then(|()| output.flush()))
+}
+
+/// What became of writing to standard output.
+fn written(outcome: std::io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 /// A line or more on standard output. Whoever does not listen misses nothing that matters.

@@ -69,6 +69,7 @@ impl Effective {
     pub fn toml(&self) -> String {
         let mut text =
             format!("# The configuration of aoai-auth-proxy {}, as it is in force.\n", env!("CARGO_PKG_VERSION"));
+        text.push_str("# Secrets are left out: whoever feeds it back must set them again.\n");
         let mut section = "";
         for key in KEYS.iter().filter(|key| !key.name.starts_with("apps.")) {
             if key.section() != section {

@@ -1,34 +1,54 @@
 //! The process environment, read in this one place and handed on as a plain map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// A snapshot of environment variables. Tests build one by hand instead of setting process variables.
 ///
 /// An empty variable counts as unset, as is the custom among Azure's SDKs.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    /// Names of variables whose values are not UTF-8.
+    unreadable: BTreeSet<String>,
+}
 
 impl Environment {
-    /// The environment of this process. Variables that are not UTF-8 are left out.
+    /// The environment of this process.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn process() -> Self {
-        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        std::env::vars_os().filter_map(utf8).collect()
+        let mut environment = Self::default();
+        for (name, value) in std::env::vars_os() {
+            // Nothing here has a name that is not UTF-8.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) if value.is_empty() => {}
+                Ok(value) => {
+                    environment.variables.insert(name, value);
+                }
+                Err(_) => {
+                    environment.unreadable.insert(name);
+                }
+            }
+        }
+        environment
+    }
+
+    /// Variables that are set to what is no text, in the order of their names.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = &str> {
+        self.unreadable.iter().map(String::as_str)
     }
 
     /// The value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.variables.get(name).map(String::as_str)
     }
 
     /// The variables whose names begin with `prefix`, in the order of their names.
     pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0
+        self.variables
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .filter(move |(name, _)| name.starts_with(prefix))
@@ -44,14 +64,14 @@ impl Environment {
 /// Names only: values may be secrets.
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.variables.keys()).finish()
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let owned = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
-        Self(owned.filter(|(_, value)| !value.is_empty()).collect())
+        Self { variables: owned.filter(|(_, value)| !value.is_empty()).collect(), ..Self::default() }
     }
 }
 

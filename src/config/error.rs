@@ -74,6 +74,9 @@ pub enum ConfigError {
         /// What would be right.
         problem: String,
     },
+    /// A variable that matters is set to bytes that are no text.
+    #[error("environment variable {0} is not UTF-8")]
+    NoText(String),
     /// The place where this runs does not fit the credential that was asked for.
     #[error(
         "credential.kind = managed-identity: the managed identity of {0} is not supported; virtual machines, AKS, App Service, Functions and Container Apps are. Use client-certificate, client-secret or azure-cli here"

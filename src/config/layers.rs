@@ -37,6 +37,11 @@ impl fmt::Debug for Layer {
 impl Layers {
     /// Defaults, file, conventional variables, variables of ours, command line.
     pub(super) fn read(environment: &Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let matters =
+            |name: &&str| name.starts_with("AOAI_PROXY") || KEYS.iter().any(|key| key.variable == Some(*name));
+        if let Some(variable) = environment.unreadable().find(matters) {
+            return Err(ConfigError::NoText(printable(variable)));
+        }
         let mut layers = Self::defaults();
         for (key, value) in &overrides.defaults {
             layers.push("the subcommand's defaults".to_owned(), key, value)?;

@@ -1,5 +1,7 @@
 //! The program itself: its exit codes, its words, its environment.
 
+use std::process::Stdio;
+
 use aoai_auth_proxy::emulator::{Route, world};
 
 use crate::program::{Running, emulator, executable, outcome, program, serve};
@@ -268,4 +270,53 @@ async fn shells_are_told_what_there_is_to_complete() {
     let (code, _, errors) = outcome(program().args(["completions", "tcsh"])).await;
     assert_eq!(code, 2);
     assert!(errors.contains("tcsh") && errors.contains("zsh"), "{errors}");
+}
+
+/// A script may be well-formed and complete nothing.
+#[tokio::test]
+async fn bash_completes_behind_a_subcommand() {
+    let completed = async |words: &[&str]| {
+        let words = [&["aoai-auth-proxy"], words].concat();
+        let asked = format!(
+            "source <({} completions bash); COMP_WORDS=({}); COMP_CWORD={}; _aoai__auth__proxy aoai-auth-proxy '{}' x; \
+             echo \"${{COMPREPLY[@]}}\"",
+            env!("CARGO_BIN_EXE_aoai-auth-proxy"),
+            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+            words.len() - 1,
+            words.last().unwrap(),
+        );
+        outcome(tokio::process::Command::new("bash").args(["--norc", "-c", &asked]).stdin(Stdio::null())).await.1
+    };
+    assert_eq!(completed(&["che"]).await.trim(), "check");
+    let options = completed(&["check", "--"]).await;
+    assert!(options.contains("--deployment") && options.contains("--endpoint"), "{options}");
+    assert!(completed(&["models", "--dep"]).await.contains("--deployed"));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_could_not_be_written_is_no_success() {
+    let endpoint = ["--endpoint", "https://name.openai.azure.com"];
+    for subcommand in [&["config"][..], &["config", "--explain", "azure.cloud"], &["man"], &["completions", "bash"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = program();
+        let output = within(command.args(endpoint).args(subcommand).stdout(full).spawn().unwrap().wait_with_output());
+        let output = output.await.unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{subcommand:?}: {errors}");
+        assert!(errors.contains("standard output"), "{errors}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = std::ffi::OsStr::from_bytes(b"\xff");
+    for variable in ["AOAI_PROXY__ACCESS__REQUIRE_KEY", "AOAI_PROXY_CONFIG", "AZURE_CLIENT_ID"] {
+        let (code, _, errors) = outcome(program().env(variable, bytes).arg("config")).await;
+        assert_eq!(code, 2);
+        assert!(errors.contains(variable) && errors.contains("UTF-8"), "{errors}");
+    }
+    assert!(outcome(program().env("OTHER", bytes).arg("config")).await.2.contains("upstream.endpoint"));
 }

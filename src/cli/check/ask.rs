@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use reqwest::RequestBuilder;
 use serde_json::Value;
 
-use super::report::{Finding, Mend};
+use super::report::{Finding, Mend, word};
 use super::setup::{Setup, hinted};
 use crate::error::{Causes, ProxyError};
 use crate::explain::{self, Cause, Facts, Words};
@@ -71,9 +71,9 @@ impl Setup {
     }
 
     /// A question that got no answer.
-    pub(super) fn unanswered(&self, error: &ProxyError, url: &str) -> Finding {
+    pub(super) fn unanswered(error: &ProxyError, url: &str) -> Finding {
         let advice = "the connection was made and the request not answered: this may pass by itself. To see more";
-        Finding::failed(error.to_string(), Mend::new(advice, [self.by_hand(url)]))
+        Finding::failed(error.to_string(), Mend::new(advice, [by_hand(url)]))
     }
 
     /// What an answer means that is no success.
@@ -83,17 +83,16 @@ impl Setup {
         let facts = Facts { deployment, ..self.facts(Some(&token.claims), &words) };
         let mend = match cause {
             Some(cause) => hinted(&explain::hint(cause, &facts)),
-            None => Mend::new(advice(answer.status), [self.by_hand(url)]),
+            None => Mend::new(advice(answer.status), [by_hand(url)]),
         };
         Refusal { status: answer.status, cause, message: answer.said(), mend }
     }
+}
 
-    /// The same question for a shell, with a token of whoever is signed in there.
-    fn by_hand(&self, url: &str) -> String {
-        let scope = &self.config.upstream.scope;
-        let token = format!("$(az account get-access-token --scope {scope} --query accessToken --output tsv)");
-        format!("curl -v {url} -H \"Authorization: Bearer {token}\"")
-    }
+/// Who answers there, for a shell. Without a token: whoever answers may not be the resource, and what is shown is passed on to
+/// others.
+fn by_hand(url: &str) -> String {
+    format!("curl -v {}", word(&url))
 }
 
 impl Answer {

@@ -19,7 +19,7 @@ pub(super) async fn call(setup: &Setup, token: &Token, deployment: &str) -> (Fin
     let url = setup.url("chat/completions");
     let (answer, limit) = match ask(setup, token, deployment, &url).await {
         Ok(answered) => answered,
-        Err(error) => return (setup.unanswered(&error, &url), None),
+        Err(error) => return (Setup::unanswered(&error, &url), None),
     };
     let content = answer.json();
     let detail = json!({

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::report::{Finding, Mend};
+use super::report::{Finding, Mend, word};
 use super::setup::Setup;
 use crate::config::CredentialSource;
 use crate::identity::chain::{Attempt, Outcome};
@@ -49,7 +49,7 @@ pub(super) async fn credential(setup: &Setup) -> (Finding, Option<Token>) {
 pub(super) fn mend(error: &CredentialError) -> Mend {
     let service = match &error.cause {
         Cause::Refused { service, .. } | Cause::Unreachable { service, .. } | Cause::NoToken { service, .. } => {
-            Some(format!("curl -v {service}"))
+            Some(format!("curl -v {}", word(&service)))
         }
         _ => None,
     };

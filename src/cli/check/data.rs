@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::ask::Refusal;
 use super::network::reach;
-use super::report::{Finding, Mend};
+use super::report::{Finding, Mend, word};
 use super::setup::Setup;
 use crate::explain::Cause;
 use crate::identity::tokens::Token;
@@ -25,12 +25,12 @@ pub(super) async fn models(setup: &Setup, token: &Token, addresses: Option<&[IpA
     let url = setup.url("models");
     let answer = match setup.ask(setup.client.get(&url), token).await {
         Ok(answer) => answer,
-        Err(error) => return (setup.unanswered(&error, &url), None),
+        Err(error) => return (Setup::unanswered(&error, &url), None),
     };
     if answer.status.is_success() {
         let Some(models) = answer.json()["data"].as_array().map(Vec::len) else {
             let advice = "what answers there is not Azure OpenAI: is upstream.endpoint right?";
-            let mend = Mend::new(advice, [format!("curl -v {url}")]);
+            let mend = Mend::new(advice, [format!("curl -v {}", word(&url))]);
             return (Finding::failed(format!("GET {url} gives no list of models"), mend), None);
         };
         let message = format!("GET {url} lists {models} models of the region");

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::report::{Finding, Mend};
+use super::report::{Finding, Mend, word};
 use super::setup::Setup;
 use crate::config::Segment;
 use crate::error::ProxyError;
@@ -123,7 +123,7 @@ impl<'a> Management<'a> {
 
     fn problem(&self, problem: &Problem) -> Finding {
         let endpoint = &self.setup.config.management.endpoint;
-        let by_hand = || [format!("curl -v {endpoint}")];
+        let by_hand = || [format!("curl -v {}", word(&endpoint))];
         match problem {
             Problem::Unconfigured => {
                 let advice = "calls to models do not need it; to check it too, say which subscription";

@@ -60,7 +60,7 @@ pub(super) fn run(environment: &Environment, overrides: Overrides, asked: &Check
             for name in Name::FURTHER {
                 let _ = report.blame::<()>(name, Name::Configuration);
             }
-            report.end();
+            report.end()?;
             // People have read it already.
             return if reader == Reader::Machine { Err(failure) } else { Ok(failure.exit_code()) };
         }
@@ -73,7 +73,7 @@ pub(super) fn run(environment: &Environment, overrides: Overrides, asked: &Check
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
         tokio::select! {
-            report = steps(&setup, asked, report) => Ok(report.end()),
+            report = steps(&setup, asked, report) => report.end(),
             // What is under way ends with its future: also a tool, which Ctrl-C does not reach.
             _ = interrupt.recv() => Err(Failure::Interrupted),
             _ = terminate.recv() => Err(Failure::Interrupted),

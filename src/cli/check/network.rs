@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::report::{Finding, Mend};
+use super::report::{Finding, Mend, word};
 use super::setup::Setup;
 use crate::config::Endpoint;
 use crate::error::{ProxyError, Unreachable};
@@ -98,7 +98,7 @@ fn past_the_firewall(error: &ProxyError, endpoint: &Endpoint) -> Mend {
         "is a firewall between this machine and the resource? Where the way out is a forward proxy, name it in HTTPS_PROXY; \
          where it is a private endpoint, run inside its network"
     };
-    Mend::new(advice, [format!("curl -v {endpoint}/")])
+    Mend::new(advice, [format!("curl -v {}/", word(&endpoint))])
 }
 
 fn port(endpoint: &Endpoint) -> u16 {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::progress::Progress;
 use super::show;
-use crate::cli::say;
+use crate::cli::{Failure, print};
 use crate::identity::transport::line;
 
 /// The steps, in order.
@@ -221,15 +221,22 @@ impl Report {
     }
 
     /// Tells the rest; whether nothing has failed.
-    pub(super) fn end(self) -> bool {
+    pub(super) fn end(self) -> Result<bool, Failure> {
         let count = |status| self.steps.iter().filter(|step| step.finding.status == status).count();
         let ok = count(Status::Failed) == 0;
         match self.reader {
             Reader::Person => tell(|output| show::end(output, &count)),
-            Reader::Machine => say(&written(ok, &self.steps)),
+            Reader::Machine => print(&written(ok, &self.steps))?,
         }
-        ok
+        Ok(ok)
     }
+}
+
+/// A URL as one word for a shell.
+pub(super) fn word(url: &dyn std::fmt::Display) -> String {
+    let url = url.to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '/' | '.' | '-' | '_' | '[' | ']');
+    if url.chars().all(is_plain) { url } else { format!("'{}'", url.replace('\'', "'\\''")) }
 }
 
 fn written(ok: bool, steps: &[Step]) -> String {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::certificates::{Certificate, day};
-use super::report::{Finding, Mend};
+use super::report::{Finding, Mend, word};
 use super::setup::Setup;
 use crate::error::{Causes, tls_cause};
 
@@ -73,7 +73,7 @@ fn refused(setup: &Setup, error: &io::Error, chain: &[Certificate]) -> Finding {
             let words = Causes(error).to_string();
             let advice = "what answers there does not agree on TLS: is it the resource, and not something before it that keeps \
                           connections from it (a firewall, a blocking gateway)?";
-            let mend = Mend::new(advice, [format!("curl -v {}/", setup.config.upstream.endpoint)]);
+            let mend = Mend::new(advice, [format!("curl -v {}/", word(&setup.config.upstream.endpoint))]);
             return Finding::failed(format!("no TLS with {host}: {words}"), mend);
         }
     };

@@ -13,7 +13,7 @@ use tokio::join;
 
 use self::capability::Capability;
 use self::row::Row;
-use super::{Failure, block_on, say};
+use super::{Failure, block_on, print};
 use crate::app::BuildError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, Environment, Overrides, Segment};
@@ -80,8 +80,7 @@ async fn show(config: &Config, asked: &Models) -> Result<(), Failure> {
     rows.retain(|row| asked.wants(row));
     if asked.json {
         // Rows are texts and lists of texts.
-        say(&serde_json::to_string_pretty(&rows).unwrap_or_default());
-        return Ok(());
+        return print(&serde_json::to_string_pretty(&rows).unwrap_or_default());
     }
     if rows.is_empty() {
         eprintln!("aoai-auth-proxy: there is no such model");
