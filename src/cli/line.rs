@@ -68,7 +68,10 @@ pub(super) enum Command {
     /// Run a command with a proxy of its own, for as long as it runs.
     ///
     /// The proxy listens on a free port of this machine, waits until it holds a token, and starts the command with
-    /// `OPENAI_BASE_URL`, `OPENAI_API_KEY` and their Azure twins set. Ends with the command's exit status.
+    /// `OPENAI_BASE_URL`, `OPENAI_API_KEY` and their Azure twins set.
+    ///
+    /// Exit status: the command's own; 128 + N if signal N has ended it; 127 if it was not found, 126 if it cannot be
+    /// executed; 1 if the proxy could not start, 2 if the command line or the configuration is wrong.
     Run(Run),
     /// Go from the configuration to an answer of the resource, step by step; say what is wrong and how to mend it.
     Check(Check),

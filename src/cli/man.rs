@@ -96,7 +96,14 @@ fn files_and_variables() -> Roff {
     section("ENVIRONMENT", &own.into_iter().chain(variables).chain(others).collect::<Vec<_>>());
     section(
         "EXIT STATUS",
-        &[("0", "done, or stopped in order"), ("1", "failed at run time"), ("2", "bad usage or bad configuration")],
+        &[
+            ("0", "done, or stopped in order"),
+            ("1", "failed at run time"),
+            ("2", "bad usage or bad configuration"),
+            ("the command's own", "run: the command has ended"),
+            ("126, 127", "run: the command cannot be executed, it was not found"),
+            ("128 + N", "run: signal N has ended the command"),
+        ],
     );
     roff
 }

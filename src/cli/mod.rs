@@ -15,6 +15,7 @@ mod serve;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use line::Command;
 pub use line::CommandLine;
@@ -118,11 +119,15 @@ impl Failure {
     }
 }
 
-/// Runs to the end. What still runs in the background then, like a name that is being looked up, is left behind.
+/// How long what runs in the background may take to end.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// Runs to the end. Tasks in the background end then, and with them the tools that they wait for; a name that is being looked
+/// up is left behind.
 fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(task);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(MOMENT);
     outcome
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -83,6 +84,7 @@ impl Queue {
     }
 
     fn serve(&self, mut output: impl Write) {
+        write_from_the_background();
         let mut written = Vec::new();
         loop {
             let mut lines = self.open();
@@ -110,6 +112,16 @@ impl Queue {
     /// A panic elsewhere leaves nothing half done in here.
     fn open(&self) -> MutexGuard<'_, Lines> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a terminal stops whoever writes to it from the background (`stty tostop`), this thread writes all the same, or it would
+/// stop everybody who is served.
+fn write_from_the_background() {
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTTOU);
+    if let Err(error) = stop.thread_block() {
+        tracing::debug!(%error, "a terminal may stop this process because of its log");
     }
 }
 

@@ -19,6 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use ring::rand::{SecureRandom, SystemRandom};
+use rustix::process::Signal;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -75,18 +76,27 @@ pub(super) enum RunError {
         #[source]
         error: std::io::Error,
     },
+    #[error("no process can be started for {program}")]
+    NoProcess {
+        program: String,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("{program} was not started: interrupted")]
+    Interrupted { program: String, signal: Signal },
     #[error("the proxy ended before {program} was started")]
     Orphaned { program: String },
 }
 
 impl RunError {
-    /// As shells number them: 127 for what is not found, 126 for what cannot be executed.
+    /// As shells number them: 127 for what is not found, 126 for what cannot be executed, 128 and more for a signal.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::App(_) | Self::NoAddress => ExitCode::from(2),
             Self::NoKey | Self::NoToken { .. } | Self::Orphaned { .. } => ExitCode::FAILURE,
             Self::Command { error, .. } if error.kind() == std::io::ErrorKind::NotFound => ExitCode::from(127),
-            Self::Command { .. } => ExitCode::from(126),
+            Self::Command { .. } | Self::NoProcess { .. } => ExitCode::from(126),
+            Self::Interrupted { signal, .. } => command::by_signal(signal.as_raw()),
         }
     }
 }
@@ -106,7 +116,12 @@ pub(super) fn run(environment: &Environment, overrides: Overrides, asked: &Run) 
     // Whatever names the configuration has: this one the command is told.
     config.access.hosts.extend(host(address).parse::<HostName>());
     let variables = Variables::new(environment, &config.credential.source, address, &key, asked.keep_secrets);
-    block_on(serve_one(&config, tls, listeners, &variables, asked))
+    let outcome = block_on(serve_one(&config, tls, listeners, &variables, asked));
+    if let Err(Failure::Run(RunError::Interrupted { signal, .. })) = &outcome {
+        drop(logs);
+        signals::end_by(*signal);
+    }
+    outcome
 }
 
 /// What a configuration says of addresses is said for `serve`, which may be running: here only the command line counts. And
@@ -128,15 +143,20 @@ async fn serve_one(
     variables: &Variables,
     asked: &Run,
 ) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::install().map_err(Failure::Runtime)?;
     let (clock, lifecycle) = (Arc::new(SystemClock), Lifecycle::new());
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
     let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone())?;
     app.start();
-    let waited = token::wait(app.tokens(), Duration::from_secs(asked.wait.into())).await;
-    waited.map_err(|problem| RunError::NoToken { program: command::shown(&asked.command), problem })?;
+    let program = || command::shown(&asked.command);
+    tokio::select! {
+        held = token::wait(app.tokens(), Duration::from_secs(asked.wait.into())) => {
+            held.map_err(|problem| RunError::NoToken { program: program(), problem })?;
+        }
+        signal = signals.ending() => return Err(RunError::Interrupted { program: program(), signal }.into()),
+    }
     tracing::info!(address = %listeners, upstream = %config.upstream.endpoint, "serving a command");
     // From here on signals are the command's.
-    let signals = Signals::install().map_err(Failure::Runtime)?;
     // By this thread, which lives as long as the process: it is whose death the command hears of.
     let attended = Attended::start(&asked.command, variables)?;
     // Not before: the command has the limits that it would have without us.

@@ -1,11 +1,13 @@
 //! Signals that reach us while a command runs, with where they come from.
 
+use std::future::pending;
 use std::io;
 use std::thread;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::emulate_default_handler;
 use signal_hook::low_level::siginfo::Cause;
 use tokio::sync::mpsc;
 
@@ -65,10 +67,44 @@ impl Signals {
         Ok(Self(receiver))
     }
 
+    /// The first that ends whoever does nothing about it.
+    pub(super) async fn ending(&mut self) -> Signal {
+        while let Some(Arrived { signal, .. }) = self.next().await {
+            match signal {
+                Signal::CHILD | Signal::WINCH | Signal::CONT => {}
+                // Which stops us where a shell can wake us, as this one would.
+                Signal::TSTP => {
+                    if let Err(error) = kill_process(getpid(), Signal::TTOU) {
+                        tracing::debug!(%error, "not stopped");
+                    }
+                }
+                signal => return signal,
+            }
+        }
+        // The thread that listens lives as long as we.
+        pending().await
+    }
+
     /// The next one.
     pub(super) async fn next(&mut self) -> Option<Arrived> {
         self.0.recv().await
     }
+}
+
+/// Ends us by this signal, as if it had never been caught. Comes back where that has no effect: as the first process of a
+/// container.
+pub(super) fn end_by(signal: Signal) {
+    if getpid().is_init() {
+        return;
+    }
+    if let Err(error) = emulate_default_handler(signal.as_raw()) {
+        tracing::debug!(%error, ?signal, "not ended by it");
+    }
+}
+
+/// Whether whoever started us has made us ignore it.
+pub(super) fn is_ignored(signal: Signal) -> bool {
+    ignored().contains(&signal.as_raw())
 }
 
 /// The numbers of the signals that whoever started us has made us ignore; but for `SIGCHLD`, which we need.
