@@ -1,16 +1,19 @@
 //! `run`: what a command finds, hears and leaves behind.
 
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
 use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Route, world};
-use rustix::process::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::process::Process;
-use crate::program::{emulator, outcome, program};
+use crate::program::{emulator, executable, outcome, program};
 use crate::support::{chat, client, code, demo_settings, within};
 
 /// `run` with these options, and no address but its own.
@@ -175,6 +178,100 @@ async fn what_programs_send_is_passed_on() {
         let reading = Reading::start(&azure, &[], "ready").await;
         reading.signal(signal);
         assert_eq!(reading.end().await, Some(128 + signal.as_raw()), "{signal:?}");
+    }
+}
+
+/// Where no shell moves it between foreground and background, wherever the tests run.
+#[cfg(target_os = "linux")]
+fn without_a_terminal(command: &Command) -> Command {
+    let command = command.as_std();
+    let mut alone = Command::new("setsid");
+    alone.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    alone.arg(command.get_program()).args(command.get_args());
+    alone.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    alone
+}
+
+/// As `timeout` and `kill -- -PGID` send it: many programs give up at once when asked for the second time.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_signal_to_the_whole_group_arrives_once() {
+    let azure = emulator().await;
+    let script = "import signal, os\n\
+                  heard = {signal.SIGTERM, signal.SIGWINCH}\n\
+                  signal.pthread_sigmask(signal.SIG_BLOCK, heard)\n\
+                  os.write(1, b'ready\\n')\n\
+                  while signal.sigwait(heard) == signal.SIGTERM: os.write(1, b'TERM\\n')\n";
+    let mut child = without_a_terminal(&run(&azure, &[], &["python3", "-c", script])).spawn().unwrap();
+    let group = Process::new(child.id().unwrap()).0;
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    within(output.read_line(&mut said)).await.unwrap();
+    // The proxy has it when the command has dealt with what reached it without us, or both might be taken for one.
+    kill_process(group, Signal::STOP).unwrap();
+    waitid(WaitId::Pid(group), WaitIdOptions::STOPPED).unwrap();
+    kill_process_group(group, Signal::TERM).unwrap();
+    let command = children(group);
+    while command.iter().any(|pid| pending(pid, Signal::TERM)) {
+        tokio::task::yield_now().await;
+    }
+    kill_process_group(group, Signal::CONT).unwrap();
+    within(output.read_line(&mut said)).await.unwrap();
+    // Of two that wait, the one with the lower number is taken first, by the proxy and by the command.
+    kill_process(group, Signal::WINCH).unwrap();
+    within(output.read_to_string(&mut said)).await.unwrap();
+    assert_eq!(said, "ready\nTERM\n");
+    within(child.wait()).await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+fn children(of: Pid) -> Vec<String> {
+    let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+    children.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether the process has not dealt with this signal yet.
+#[cfg(target_os = "linux")]
+fn pending(process: &str, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or("0");
+    u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (signal.as_raw() - 1)) != 0
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_a_script_has_started_ends_with_it() {
+    let azure = emulator().await;
+    let script = "sleep 1000 & echo ready; wait";
+    let mut child = without_a_terminal(&run(&azure, &[], &["sh", "-c", script])).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    within(output.read_line(&mut said)).await.unwrap();
+    Process::new(child.id().unwrap()).signal(Signal::TERM);
+    // Not before `sleep` has ended, too.
+    within(output.read_to_string(&mut said)).await.unwrap();
+    assert_eq!(within(child.wait()).await.unwrap().code(), Some(128 + Signal::TERM.as_raw()));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_token_can_be_ended_with_all_that_waits() {
+    let azure = emulator().await;
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let script = format!("#!/bin/sh\nexec 3> {}\necho waiting >&3\nsleep 1000\n", fifo.display());
+    executable(&directory.path().join("az"), &script);
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut run = run(&azure, &["--set", "credential.kind=azure-cli"], &["true"]);
+        run.env("PATH", format!("{}:/usr/bin:/bin", directory.path().display()));
+        let mut child = run.spawn().unwrap();
+        let mut tool = BufReader::new(within(tokio::fs::File::open(&fifo)).await.unwrap());
+        let mut said = String::new();
+        within(tool.read_line(&mut said)).await.unwrap();
+        Process::new(child.id().unwrap()).signal(signal);
+        assert_eq!(within(child.wait()).await.unwrap().signal(), Some(signal.as_raw()), "as if it were not caught");
+        within(tool.read_to_string(&mut said)).await.unwrap();
+        assert_eq!(said, "waiting\n", "and its tools are gone");
     }
 }
 
