@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
 
 use nix::unistd::{getpgid, getpgrp, tcgetpgrp};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process, kill_process_group, waitid};
@@ -25,6 +26,9 @@ const BECOME: &str = "become-in-run";
 /// What asks a program to end.
 const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
+/// What comes a second time this soon was sent once: `timeout` tells its program, and then the group that this is in.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
 /// A command that runs.
 #[derive(Debug)]
 pub(super) struct Attended {
@@ -32,8 +36,8 @@ pub(super) struct Attended {
     pid: Pid,
     /// Whether it leads a process group of its own.
     leads: bool,
-    /// The last signal that was passed on to end it.
-    asked_to_end: Option<Signal>,
+    /// The last signal that was passed on to end it, and when.
+    asked_to_end: Option<(Signal, Instant)>,
 }
 
 impl Attended {
@@ -72,7 +76,11 @@ impl Attended {
             return;
         }
         if ENDING.contains(&signal) {
-            self.asked_to_end = Some(signal);
+            let now = Instant::now();
+            if self.asked_to_end.is_some_and(|(last, when)| last == signal && now - when < AT_ONCE) {
+                return;
+            }
+            self.asked_to_end = Some((signal, now));
         }
         // It is not waited for yet, so the number is still its own.
         if let Err(error) = kill_process(self.pid, signal) {
@@ -83,7 +91,7 @@ impl Attended {
     /// A script's programs, which were meant too if the signal was for all of our group: not before the script has ended, so that
     /// a command that ends its own processes in order can do so. Nor when it is waited for, as long as the number is its own.
     fn tell_who_is_left(&self) {
-        if let (true, Some(signal)) = (self.leads, self.asked_to_end)
+        if let (true, Some((signal, _))) = (self.leads, self.asked_to_end)
             && let Err(error) = kill_process_group(self.pid, signal)
         {
             tracing::debug!(%error, ?signal, "nobody of the command's group could be told");
