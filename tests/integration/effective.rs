@@ -160,5 +160,5 @@ async fn an_apps_name_from_outside_leaves_toml_and_terminal_whole() {
             .await;
     assert_eq!(code, 2);
     assert!(!errors.trim_end().contains(char::is_control), "{errors:?}");
-    assert!(!output.lines().any(|line| line.starts_with("b")), "a name on two lines is no TOML: {output}");
+    assert!(!output.lines().any(|line| line.starts_with('b')), "a name on two lines is no TOML: {output}");
 }

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::thread;
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, getpid, getsid, kill_process};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::emulate_default_handler;
@@ -53,11 +53,14 @@ impl Signals {
         let caught = PASSED_ON.iter().chain([&Signal::CHILD]).map(|signal| signal.as_raw());
         let caught = caught.filter(|number| !ignored.contains(number));
         let mut signals = SignalsInfo::<WithOrigin>::new(caught)?;
+        // Of a terminal that is closed, the system tells the leader of its session alone.
+        let leads = getsid(None) == Ok(getpid());
         let (sender, receiver) = mpsc::unbounded_channel();
         let listening = thread::Builder::new().name("signals".to_owned());
         listening.spawn(move || {
             for origin in signals.forever() {
-                let from = if matches!(origin.cause, Cause::Sent(_)) { Sender::Program } else { Sender::Terminal };
+                let to_us = matches!(origin.cause, Cause::Sent(_)) || leads && origin.signal == Signal::HUP.as_raw();
+                let from = if to_us { Sender::Program } else { Sender::Terminal };
                 let arrived = Signal::from_named_raw(origin.signal).map(|signal| Arrived { signal, from });
                 if arrived.is_some_and(|arrived| sender.send(arrived).is_err()) {
                     return;

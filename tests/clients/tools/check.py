@@ -238,6 +238,16 @@ def shell_outside(home):
     outside.end()
 
 
+def closing(home):
+    """A terminal of its own that is closed, as by `ssh -t` or a window: nobody but the first process hears of it."""
+    closed = Terminal(BINARY, "run", "--", "sh", "-c", "echo star\"\"ted; exec sleep 1000", **environment(home))
+    closed.until("started")
+    os.close(closed.file)
+    status = os.waitstatus_to_exitcode(os.waitpid(closed.pid, 0)[1])
+    assert status == 128 + signal.SIGHUP, status
+    passed("a terminal that is closed")
+
+
 def waiting(home):
     """While there is no token, a person is told what is waited for, and can leave."""
     control = os.environ["AOAI_EMULATOR_CONTROL"]
@@ -257,4 +267,5 @@ with tempfile.TemporaryDirectory() as home:
     tools(home)
     shell_inside(home)
     shell_outside(home)
+    closing(home)
     waiting(home)
