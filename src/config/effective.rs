@@ -93,12 +93,16 @@ impl Effective {
         text
     }
 
-    /// One key: what it means, its value, who says so and how to say otherwise.
+    /// One key: what it means, its value, who says so and how to say otherwise. Of a section, the keys that it has.
     ///
     /// # Errors
     ///
     /// If there is no such key.
     pub fn explain(&self, name: &str) -> Result<String, ConfigError> {
+        let within: Vec<_> = KEYS.iter().filter(|key| is_within(key, name)).map(|key| key.name).collect();
+        if !within.is_empty() {
+            return Ok(format!("{name} is a section; its keys are\n  {}", within.join("\n  ")));
+        }
         let key = find(name).ok_or_else(|| ConfigError::NoSuchKey { key: printable(name), near: near(name) })?;
         let setting = self.setting(key, name);
         let mut text = format!("{}\n  {}\n\n", printable(name), key.meaning.replace('`', ""));
@@ -164,6 +168,11 @@ impl Effective {
     fn apps(&self) -> BTreeSet<String> {
         self.layers.names_in("apps")
     }
+}
+
+/// Whether a key stands in a section of this name, or somewhere below it.
+fn is_within(key: &Key, section: &str) -> bool {
+    key.name.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What follows from other keys.

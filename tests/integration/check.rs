@@ -394,6 +394,10 @@ async fn what_the_resource_says_is_explained() {
         Report::of(&mut check(&azure, &[])).await.fails("data_plane", message, advice, command);
     }
     azure.control().clear_faults();
+    let busy = Action::Status { status: 429, body: Some(refusal("429", "busy")), headers: [].into() };
+    azure.control().fault(Fault::new(Route::Models, busy));
+    Report::of(&mut check(&azure, &[])).await.says("data_plane", "warning", "429");
+    azure.control().clear_faults();
     let token = format!("eyJ{}", "x".repeat(60));
     let action =
         Action::Status { status: 400, body: Some(format!("{{\"message\":\"bad {token}\"}}")), headers: [].into() };
@@ -415,6 +419,8 @@ async fn a_call_is_made_with_the_limit_that_the_model_takes() {
     report.says("call", "ok", "gpt-5 answered");
     assert_eq!(report.step("call")["detail"]["limit"], "max_completion_tokens");
     assert_eq!(azure.control().count(Route::Chat), 2);
+    let report = Report::of(check(&azure, &[]).args(["--call", "--deployment", "text-embedding-3-small"])).await;
+    report.fails("call", "does not work with the specified model", "name one that does", "models --deployed");
     refused(2);
     let report = Report::of(check(&azure, &[]).args(["--call", "--deployment", "gpt-5"])).await;
     report.fails("call", "unsupported_parameter", "", "");

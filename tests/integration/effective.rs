@@ -93,6 +93,8 @@ async fn one_key_is_explained() {
     }
     let (code, text, _) = config(file.path(), &["--explain", "credential.client_secret"]).await;
     assert!(code == 0 && text.contains("(secret)") && !text.contains("hunter2"), "{text}");
+    let (code, text, _) = config(file.path(), &["--explain", "azure"]).await;
+    assert_eq!((code, &*text), (0, "azure is a section; its keys are\n  azure.cloud\n"));
     let (code, _, errors) = config(file.path(), &["--explain", "upstream.endpont"]).await;
     assert_eq!(code, 2);
     assert!(errors.contains("did you mean `upstream.endpoint`?"), "{errors}");

@@ -15,7 +15,7 @@ use crate::identity::tokens::Token;
 use crate::identity::transport::line;
 
 /// The longest that an answer is waited for; nothing that is asked here takes long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any answer has that is of use.
 const LONGEST_ANSWER: usize = 8 << 20;
 /// The most that is repeated of what a refusal says.

@@ -51,6 +51,11 @@ pub(super) async fn call(setup: &Setup, token: &Token, deployment: &str) -> (Fin
         (None, StatusCode::TOO_MANY_REQUESTS) => {
             (Finding::warning(message).detail(detail).mend(refusal.mend), Some(Access::Allowed))
         }
+        (None, StatusCode::BAD_REQUEST) if answer.says(&["does not work with the specified model"]) => {
+            let command = "aoai-auth-proxy models --deployed --capability chat";
+            let mend = Mend::new("this deployment does not chat: name one that does", [command.to_owned()]);
+            (Finding::failed(message, mend).detail(detail), Some(Access::Allowed))
+        }
         _ => (Finding::failed(message, refusal.mend).detail(detail), None),
     }
 }

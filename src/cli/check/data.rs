@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use http::StatusCode;
 use serde_json::json;
 
 use super::ask::Refusal;
@@ -53,6 +54,10 @@ pub(super) async fn models(setup: &Setup, token: &Token, addresses: Option<&[IpA
                 format!("; from here {host} leads to {listed} ({})", reach(addresses))
             });
             (Finding::failed(format!("{}{place}", refusal.message), refusal.mend).detail(detail), None)
+        }
+        // It takes the token, and is busy.
+        None if answer.status == StatusCode::TOO_MANY_REQUESTS => {
+            (Finding::warning(refusal.message).detail(detail).mend(refusal.mend), None)
         }
         _ => (Finding::failed(refusal.message, refusal.mend).detail(detail), None),
     }

@@ -17,7 +17,7 @@ use crate::identity::tokens::TokenSlot;
 use crate::management::{Account, Deployment, Deployments, Failure, Plane, Said, Scope};
 
 /// How long one list may take, all its pages together.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What there is to know, asked for once.
 pub(super) struct Management<'a> {
