@@ -91,8 +91,7 @@ impl App {
         let plane = Arc::new(Plane::new(config, tls.clone(), management.clone())?);
         let deployments = Arc::new(Deployments::new(config, plane.clone()));
         let is_listed = config.upstream.models == ModelList::Deployments;
-        let catalogue =
-            is_listed.then(|| Catalogue::new(deployments.clone(), &config.management, clock.clone())).flatten();
+        let catalogue = is_listed.then(|| Catalogue::new(deployments.clone(), config, clock.clone())).flatten();
         let refusals = Arc::new(Refusals::new(clock.clone()));
         let apps = Arc::new(Apps::new(config));
         let misfits = Misfits::new(clock.clone());

@@ -7,12 +7,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::deployments::Deployments;
-use super::entries::Deployment;
 use super::failure::Failure;
 use super::openai::Callable;
 use super::plane::Scope;
 use crate::clock::SharedClock;
-use crate::config::{Management, Segment};
+use crate::config::{Config, Segment};
 use crate::error::ProxyError;
 use crate::telemetry::outages::Outages;
 
@@ -36,6 +35,8 @@ pub struct Catalogue(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     deployments: Arc<Deployments>,
+    /// Whether refusals say what mends them.
+    explains: bool,
     subscription: Segment,
     api_version: Segment,
     host: String,
@@ -87,9 +88,11 @@ enum Now {
 impl Catalogue {
     /// Nothing has been fetched yet. [`None`] without a subscription, where nothing can be.
     #[must_use]
-    pub fn new(deployments: Arc<Deployments>, settings: &Management, clock: SharedClock) -> Option<Self> {
+    pub fn new(deployments: Arc<Deployments>, config: &Config, clock: SharedClock) -> Option<Self> {
+        let settings = &config.management;
         Some(Self(Arc::new(Inner {
             deployments,
+            explains: config.upstream.explain_errors,
             subscription: settings.subscription_id.clone()?,
             api_version: settings.api_version.clone(),
             host: settings.endpoint.authority().to_owned(),
@@ -161,10 +164,18 @@ impl Catalogue {
 impl Inner {
     async fn ask(&self) -> Outcome {
         let scope = Scope { subscription: &self.subscription, api_version: &self.api_version };
-        let deployments: Vec<Deployment> = self.deployments.entries(scope).await?;
+        let deployments = self.deployments.entries(scope).await.map_err(|failure| self.explained(failure))?;
         let mut models: Vec<Callable> = deployments.into_iter().filter_map(Callable::of).collect();
         models.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(models.into())
+    }
+
+    fn explained(&self, failure: Failure) -> Failure {
+        let hint = self.deployments.remedy(&failure, &self.subscription).filter(|_| self.explains);
+        match hint {
+            Some(hint) => failure.explained(&hint),
+            None => failure,
+        }
     }
 
     fn settle(&self, outcome: &Outcome) {

@@ -59,6 +59,11 @@ impl Deployments {
         self.plane.read(&self.list(scope).await?)
     }
 
+    /// What a person can do about a refusal.
+    pub(super) fn remedy(&self, failure: &Failure, subscription: &Segment) -> Option<String> {
+        self.plane.remedy(failure, subscription)
+    }
+
     /// The account, as the management plane knows it now.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use http::header::RETRY_AFTER;
 use serde::Deserialize;
 
 use crate::error::ProxyError;
+use crate::explain::insert;
 use crate::identity::transport::line;
 
 /// Why there is no list.
@@ -53,6 +54,15 @@ impl Failure {
         let said = serde_json::from_slice(refusal.body()).map_or_else(|_| Said::default(), |Content { error }| error);
         let plain = |text: String| line(&text.replace(char::is_control, " "));
         Said { code: plain(said.code), message: plain(said.message) }
+    }
+
+    /// The same with what a person can do about it, where clients look for an error's message.
+    pub(super) fn explained(self, hint: &str) -> Self {
+        let Self::Refusal(mut refusal) = self else { return self };
+        if let Some(content) = insert(refusal.body(), hint) {
+            *refusal.body_mut() = content.into();
+        }
+        Self::Refusal(refusal)
     }
 
     /// Whether asking again may help by itself. A role taken away or an account deleted is no such failure.

@@ -10,6 +10,7 @@ mod failure;
 mod openai;
 mod pages;
 mod plane;
+mod remedy;
 mod routes;
 
 pub use accounts::Account;
@@ -19,4 +20,5 @@ pub use entries::{Capabilities, Deployment, Model, ModelName, Sku};
 pub use failure::{Failure, Said};
 pub use openai::{is_of_models, list, retrieve};
 pub use plane::{List, Plane, Scope};
+pub use remedy::remedy;
 pub use routes::{Lists, deployments, models};

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::failure::Failure;
 use super::pages;
+use super::remedy::remedy;
 use crate::config::{AccountName, Config, Management, Segment};
 use crate::identity::tokens::TokenSlot;
 use crate::identity::transport::line;
@@ -112,6 +113,11 @@ impl Plane {
             .map_err(|error| pages::malformed(&self.settings.endpoint, &format!("it is not a list: {error}")))?;
         let read = |entry: &&RawValue| serde_json::from_str(entry.get()).map_err(|error| pass_over(&error)).ok();
         Ok(joined.value.iter().filter_map(read).collect())
+    }
+
+    /// What a person can do about a refusal.
+    pub(super) fn remedy(&self, failure: &Failure, subscription: &Segment) -> Option<String> {
+        remedy(failure, self.tokens.held().as_deref(), subscription)
     }
 
     /// Host and port, for messages.

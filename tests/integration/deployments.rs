@@ -300,6 +300,8 @@ async fn a_crowd_shares_a_failure_too() {
     assert_eq!(asked_for(&world), 1);
     let refusal: Value = within(world.get("/v1/models").await.json()).await.unwrap();
     assert_eq!(refusal["error"]["code"], "AuthorizationFailed", "the management plane's own words");
+    let hint = refusal["error"]["hint"].as_str().expect("what mends it");
+    assert!(hint.contains("az role assignment create --role Reader --assignee"), "{hint}");
     assert_eq!(asked_for(&world), 1, "it is left alone for a moment");
     world.azure.control().set_management_role(true);
     world.clock.advance(Duration::from_secs(2));

@@ -1,7 +1,6 @@
 //! `models`: the models that a region offers, and which of them the account has deployed.
 
 mod capability;
-mod remedy;
 mod row;
 mod table;
 
@@ -114,7 +113,7 @@ async fn fetch(config: &Config, asked: &Models) -> Result<Fetched, Failure> {
     let (plane, tokens) = plane(config)?;
     let deployments = Deployments::new(config, plane.clone());
     let unlisted = |what, failure: management::Failure| {
-        let remedy = remedy::remedy(&failure, tokens.held().as_deref(), subscription);
+        let remedy = management::remedy(&failure, tokens.held().as_deref(), subscription);
         Unlisted { what, why: format!("{failure}{}", ToMendIt(remedy.as_deref())) }
     };
     let location = match asked.location.clone().or(settings.location.clone()) {

@@ -1,12 +1,13 @@
 //! What a person can do about a refusal of the management plane.
 
+use super::failure::Failure;
 use crate::config::Segment;
 use crate::explain::assignee;
 use crate::identity::tokens::Token;
-use crate::management::Failure;
 
 /// What helps against `failure`, met with `token`; nothing where its own words must do.
-pub(super) fn remedy(failure: &Failure, token: Option<&Token>, subscription: &Segment) -> Option<String> {
+#[must_use]
+pub fn remedy(failure: &Failure, token: Option<&Token>, subscription: &Segment) -> Option<String> {
     Some(match failure.said().code.as_str() {
         "AuthorizationFailed" | "LinkedAuthorizationFailed" => format!(
             "the identity needs the role Reader on the subscription, and a new assignment takes up to five minutes to work: \
