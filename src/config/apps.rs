@@ -13,6 +13,9 @@ use super::layers::Layers;
 use super::settings;
 use super::{Config, ConfigError};
 
+/// What the keys begin with that `run` makes, each for one command.
+pub const KEY_OF_A_RUN: &str = "sk-run-";
+
 /// One app that shares the identity: `apps.NAME`.
 #[derive(Debug, Clone)]
 pub struct App {

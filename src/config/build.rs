@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::access::access;
-use super::apps::apps;
+use super::apps::{KEY_OF_A_RUN, apps};
 use super::choices::{Cloud, ModelList};
 use super::credential::credential;
 use super::layers::Layers;
@@ -21,6 +21,11 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
         problem: "which Azure OpenAI resource? Set AZURE_OPENAI_ENDPOINT=https://NAME.openai.azure.com, or --endpoint, or \
                   upstream.endpoint in a file; `aoai-auth-proxy demo` needs none",
     })?;
+    if endpoint.is_loopback() && is_of_a_run(layers, environment) {
+        let problem = "is the proxy of the `aoai-auth-proxy run` in which this runs, and it takes no token of ours; say --endpoint \
+                       https://NAME.openai.azure.com";
+        return Err(layers.bad_value("upstream.endpoint", problem.to_owned()));
+    }
     let default_scope = if endpoint.is_foundry_project() { cloud.foundry } else { cloud.cognitive_services };
     let (listen, access) = access(layers, settings.listen, settings.access)?;
     let apps = apps(layers, settings.apps, access.require_key)?;
@@ -62,6 +67,13 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
         telemetry: Telemetry { log_format: settings.telemetry.log_format, log_level: settings.telemetry.log_level.0 },
         proxies: Proxies::read(environment)?,
     })
+}
+
+/// Whether the endpoint is what `run` tells its command.
+fn is_of_a_run(layers: &Layers, environment: &Environment) -> bool {
+    let is_told =
+        layers.origins("upstream.endpoint").next().is_some_and(|(layer, _)| layer.ends_with("AZURE_OPENAI_ENDPOINT"));
+    is_told && environment.get("AZURE_OPENAI_API_KEY").is_some_and(|key| key.starts_with(KEY_OF_A_RUN))
 }
 
 /// Names the key, its value and its layer for whatever the merged values do not fit.

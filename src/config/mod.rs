@@ -28,7 +28,7 @@ use tracing_subscriber::filter::Targets;
 use url::Url;
 
 pub use access::{Access, HostName, Listen, Origin, PeerUsers};
-pub use apps::{App, AppName, KeyDigest, UnknownApp};
+pub use apps::{App, AppName, KEY_OF_A_RUN, KeyDigest, UnknownApp};
 pub use choices::{LogFormat, ModelList};
 pub use effective::Effective;
 pub use endpoint::Endpoint;

@@ -31,6 +31,12 @@ const MISTAKES: &[Mistake] = &[
     ("an endpoint with a key in it", "", &[], &["--endpoint", "https://name.openai.azure.com/?api-key=hunter2"]),
     ("an endpoint with a user", "", &[], &["--endpoint", "https://me:hunter2@name.openai.azure.com"]),
     ("an endpoint with a deployment", "", &[], &["--endpoint", "https://name.openai.azure.com/openai/deployments/gpt"]),
+    (
+        "a proxy inside of run",
+        "",
+        &[("AZURE_OPENAI_ENDPOINT", "http://127.0.0.1:9"), ("AZURE_OPENAI_API_KEY", "sk-run-hunter2")],
+        &[],
+    ),
     ("a port alone", "", &[ENDPOINT], &["--listen", "8642"]),
     ("an address for everybody", "", &[ENDPOINT], &["--listen", "0.0.0.0:8642"]),
     ("nowhere to listen", "", &[ENDPOINT], &["--listen", ""]),

@@ -28,7 +28,7 @@ use super::serve::open_many_files;
 use super::{Failure, block_on};
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::config::{Config, Environment, HostName, Overrides, UnknownApp};
+use crate::config::{Config, Environment, HostName, KEY_OF_A_RUN, Overrides, UnknownApp};
 use crate::confine;
 use crate::identity::credential::Credentials;
 use crate::lifecycle::Lifecycle;
@@ -185,5 +185,5 @@ fn host(address: SocketAddr) -> String {
 fn new_key() -> Result<SecretString, RunError> {
     let mut bytes = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(&mut *bytes).map_err(|_| RunError::NoKey)?;
-    Ok(SecretString::from(format!("sk-run-{}", Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)).as_str())))
+    Ok(SecretString::from(format!("{KEY_OF_A_RUN}{}", Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)).as_str())))
 }
