@@ -12,11 +12,12 @@
 //! | `detail` | an object; what is in it depends on the step, and members may be added |
 //! | `mend` | `null`, or `{"advice": "…", "commands": ["…", …]}`: what to do about it, and what to paste |
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use terminal_size::terminal_size;
 use tokio::time::Instant;
 
 use super::progress::Progress;
@@ -215,7 +216,7 @@ impl Report {
     pub(super) fn add(&mut self, name: Name, took: Duration, finding: Finding) {
         let step = Step { name, took, finding: finding.harmless() };
         if self.reader == Reader::Person {
-            tell(|output| show::step(output, &step));
+            tell(|output| show::step(output, &step, columns()));
         }
         self.steps.push(step);
     }
@@ -247,6 +248,12 @@ fn written(ok: bool, steps: &[Step]) -> String {
     }
     // Text, numbers and times: nothing that JSON cannot say.
     serde_json::to_string(&Written { ok, steps }).unwrap_or_default()
+}
+
+/// How wide standard output is, if it is a terminal.
+fn columns() -> Option<usize> {
+    let is_terminal = std::io::stdout().is_terminal();
+    terminal_size().filter(|_| is_terminal).map(|(width, _)| usize::from(width.0))
 }
 
 /// Whoever does not listen misses nothing that matters.

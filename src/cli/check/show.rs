@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use textwrap::{Options, WordSplitter, wrap};
 
 use super::report::{Status, Step};
 
@@ -34,24 +35,50 @@ impl Status {
     }
 }
 
-/// A step, what else was seen, and what to do.
-pub(super) fn step(output: &mut dyn Write, step: &Step) -> io::Result<()> {
+/// A step, what else was seen, and what to do; in so many columns of text, as wide as it gets if nobody says how many.
+pub(super) fn step(output: &mut dyn Write, step: &Step, width: Option<usize>) -> io::Result<()> {
     let finding = &step.finding;
     let (style, text) = (finding.status.style(), if finding.status == Status::Skipped { DIM } else { Style::new() });
     write!(output, "{style}{:<NAMES$}{style:#}", finding.status.word())?;
-    write!(output, "{text}{:<MESSAGES$}{}{text:#}", step.name.shown(), finding.message)?;
+    write!(output, "{text}{:<MESSAGES$}{text:#}", step.name.shown())?;
+    hanging(output, NAMES + MESSAGES, text, &finding.message, width)?;
     if finding.status != Status::Skipped {
         write!(output, " {DIM}({} ms){DIM:#}", step.took.as_millis())?;
     }
     writeln!(output)?;
     for note in &finding.notes {
-        writeln!(output, "{:NAMES$}{DIM}{note}{DIM:#}", "")?;
+        write!(output, "{:NAMES$}", "")?;
+        hanging(output, NAMES, DIM, note, width)?;
+        writeln!(output)?;
     }
     if let Some(mend) = &finding.mend {
-        writeln!(output, "{:NAMES$}To mend it: {}", "", mend.advice)?;
+        write!(output, "{:NAMES$}", "")?;
+        hanging(output, NAMES, Style::new(), &format!("To mend it: {}", mend.advice), width)?;
+        writeln!(output)?;
+        // Whole, however long: these are to be pasted.
         for command in &mend.commands {
             writeln!(output, "{:COMMANDS$}{BOLD}{command}{BOLD:#}", "")?;
         }
+    }
+    Ok(())
+}
+
+/// Text of which all lines begin in the same column, where the first one begins already.
+fn hanging(output: &mut dyn Write, column: usize, style: Style, text: &str, width: Option<usize>) -> io::Result<()> {
+    /// Fewer columns than this hold no words.
+    const NARROWEST: usize = 30;
+    /// What may stand behind the last line.
+    const TIME: usize = " (12345 ms)".len();
+    let room = width.map(|width| width.saturating_sub(column + TIME)).filter(|room| *room >= NARROWEST);
+    // A note is a table of its own.
+    let Some(room) = room.filter(|_| !text.contains("  ")) else { return write!(output, "{style}{text}{style:#}") };
+    // An id in two parts is none to be copied.
+    let options = Options::new(room).break_words(false).word_splitter(WordSplitter::NoHyphenation);
+    for (index, line) in wrap(text, options).iter().enumerate() {
+        if index > 0 {
+            write!(output, "\n{:column$}", "")?;
+        }
+        write!(output, "{style}{line}{style:#}")?;
     }
     Ok(())
 }

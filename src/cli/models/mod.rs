@@ -87,8 +87,7 @@ async fn show(config: &Config, asked: &Models) -> Result<(), Failure> {
     }
     let is_terminal = std::io::stdout().is_terminal();
     let width = terminal_size::terminal_size().filter(|_| is_terminal).map(|(width, _)| usize::from(width.0));
-    table::print(&rows, SystemClock.now(), width);
-    Ok(())
+    table::print(&rows, SystemClock.now(), width)
 }
 
 impl Models {

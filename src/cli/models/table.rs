@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use time::{Date, OffsetDateTime};
 
 use super::row::{Day, Deployed, Row};
+use crate::cli::{Failure, written};
 
 /// How long before a model's end it is time to look for another.
 const SOON: i64 = 90;
@@ -27,11 +28,9 @@ struct Cell {
 }
 
 /// Prints the rows at a time, in so many columns of text; as wide as it gets if nobody says how many.
-///
-/// Whoever does not listen misses nothing that matters.
-pub(super) fn print(rows: &[Row], now: SystemTime, width: Option<usize>) {
+pub(super) fn print(rows: &[Row], now: SystemTime, width: Option<usize>) -> Result<(), Failure> {
     let mut output = AutoStream::auto(std::io::stdout().lock());
-    let _ = write!(output, "{}", text(rows, OffsetDateTime::from(now).date(), width)).and_then(|()| output.flush());
+    written(write!(output, "{}", text(rows, OffsetDateTime::from(now).date(), width)).and_then(|()| output.flush()))
 }
 
 fn text(rows: &[Row], today: Date, width: Option<usize>) -> String {
