@@ -27,6 +27,21 @@ fn run(azure: &Emulator, options: &[&str], command: &[&str]) -> Command {
     run
 }
 
+/// The same with all ears, wherever the tests run: what a script starts in the background ignores some signals.
+fn hearing(command: &Command) -> Command {
+    under(if cfg!(target_os = "linux") { &["env", "--default-signal=HUP,INT,QUIT"] } else { &["env"] }, command)
+}
+
+/// The same, become by another program.
+fn under(other: &[&str], command: &Command) -> Command {
+    let command = command.as_std();
+    let mut under = Command::new(other[0]);
+    under.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    under.args(&other[1..]).arg(command.get_program()).args(command.get_args());
+    under.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    under
+}
+
 /// A shell that says its `words` once it runs, and then reads until there is nothing more to read.
 struct Reading {
     child: Child,
@@ -37,8 +52,7 @@ struct Reading {
 impl Reading {
     async fn start(azure: &Emulator, options: &[&str], words: &str) -> Self {
         let script = format!("echo {words}; exec cat");
-        let mut run = run(azure, options, &["sh", "-c", &script]);
-        let mut child = run.stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = hearing(&run(azure, options, &["sh", "-c", &script])).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         within(output.read_line(&mut line)).await.unwrap();
@@ -184,12 +198,7 @@ async fn what_programs_send_is_passed_on() {
 /// Where no shell moves it between foreground and background, wherever the tests run.
 #[cfg(target_os = "linux")]
 fn without_a_terminal(command: &Command) -> Command {
-    let command = command.as_std();
-    let mut alone = Command::new("setsid");
-    alone.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    alone.arg(command.get_program()).args(command.get_args());
-    alone.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    alone
+    under(&["setsid"], command)
 }
 
 /// As `timeout` and `kill -- -PGID` send it: many programs give up at once when asked for the second time.
@@ -264,7 +273,7 @@ async fn who_waits_for_a_token_can_be_ended_with_all_that_waits() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut run = run(&azure, &["--set", "credential.kind=azure-cli"], &["true"]);
         run.env("PATH", format!("{}:/usr/bin:/bin", directory.path().display()));
-        let mut child = run.spawn().unwrap();
+        let mut child = hearing(&run).spawn().unwrap();
         let mut tool = BufReader::new(within(tokio::fs::File::open(&fifo)).await.unwrap());
         let mut said = String::new();
         within(tool.read_line(&mut said)).await.unwrap();

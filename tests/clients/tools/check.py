@@ -91,6 +91,9 @@ class Terminal:
     def __init__(self, *command, **variables):
         self.pid, self.file = pty.fork()
         if self.pid == 0:
+            # What a script starts in the background ignores some; a person's shell does not.
+            for usual in signal.SIGHUP, signal.SIGINT, signal.SIGQUIT:
+                signal.signal(usual, signal.SIG_DFL)
             os.execvpe(command[0], command, variables)
         self.seen = ""
 
