@@ -169,8 +169,9 @@ def shell_inside(home):
     inside.until(r"named=1\r")
     passed("a shell that calls with curl")
 
-    inside.type("sleep 1000\n")
-    time.sleep(0.5)  # until it is in the foreground; what is typed before is the shell's, and the rest holds all the same
+    # In the foreground once it speaks.
+    inside.type("sh -c 'echo at-wo\"\"rk; exec sleep 1000'\n")
+    inside.until("at-work")
     inside.type(CTRL_C)
     inside.type("echo status=$?\n")
     inside.until(r"status=130\r")
