@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::caller::Caller;
-use crate::program::{Running, emulator, outcome, serve};
+use crate::program::{Running, emulator, has_namespaces, outcome, serve};
 use crate::support::{code, within};
 
 const ROOT: u32 = 0;
@@ -333,15 +333,6 @@ async fn those_who_may_not_connect_take_no_places() {
         waiting.into_iter().map(read).sum::<usize>()
     }));
     assert_eq!(said.await.unwrap(), 0);
-}
-
-/// Whether the program can be started in a user namespace of its own here.
-async fn has_namespaces(arguments: &[&str]) -> bool {
-    let has = Command::new("unshare").args(arguments).arg("true").status().await.is_ok_and(|status| status.success());
-    if !has {
-        eprintln!("skipped: no user namespaces can be made here");
-    }
-    has
 }
 
 #[tokio::test]

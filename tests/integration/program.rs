@@ -114,3 +114,12 @@ pub(crate) fn executable(path: &Path, script: &str) {
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
 }
+
+/// Whether the program can be started in namespaces of its own here, made by `unshare` with these `arguments`.
+pub(crate) async fn has_namespaces(arguments: &[&str]) -> bool {
+    let has = Command::new("unshare").args(arguments).arg("true").status().await.is_ok_and(|status| status.success());
+    if !has {
+        eprintln!("skipped: no such namespaces can be made here");
+    }
+    has
+}

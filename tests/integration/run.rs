@@ -10,10 +10,11 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::process::Process;
-use crate::program::{emulator, executable, outcome, program};
+use crate::program::{emulator, executable, has_namespaces, outcome, program};
 use crate::support::{chat, client, code, demo_settings, within};
 
 /// `run` with these options, and no address but its own.
@@ -233,6 +234,22 @@ async fn a_signal_to_the_whole_group_arrives_once() {
     within(child.wait()).await.unwrap();
 }
 
+/// As whoever is brought into a container: its session and its group were made outside, and have no number there.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_session_from_outside_of_the_container_is_no_obstacle() {
+    let container = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];
+    if !has_namespaces(&container[1..]).await {
+        return;
+    }
+    let azure = emulator().await;
+    // Not as its first process, whose session is made with it.
+    let script = ["sh", "-c", "\"$@\"; exit $?", "sh"];
+    let program = run(&azure, &[], &["sh", "-c", "exit 3"]);
+    let (code, _, errors) = outcome(&mut under(&container, &under(&script, &program))).await;
+    assert_eq!((code, errors.as_str()), (3, ""));
+}
+
 #[cfg(target_os = "linux")]
 fn children(of: Pid) -> Vec<String> {
     let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
@@ -274,7 +291,8 @@ async fn who_waits_for_a_token_can_be_ended_with_all_that_waits() {
         let mut run = run(&azure, &["--set", "credential.kind=azure-cli"], &["true"]);
         run.env("PATH", format!("{}:/usr/bin:/bin", directory.path().display()));
         let mut child = hearing(&run).spawn().unwrap();
-        let mut tool = BufReader::new(within(tokio::fs::File::open(&fifo)).await.unwrap());
+        // Not as a file: to open that would wait for the tool in a thread which nothing interrupts.
+        let mut tool = BufReader::new(pipe::OpenOptions::new().open_receiver(&fifo).unwrap());
         let mut said = String::new();
         within(tool.read_line(&mut said)).await.unwrap();
         Process::new(child.id().unwrap()).signal(signal);

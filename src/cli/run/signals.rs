@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::thread;
 
-use rustix::process::{Signal, getpid, getsid, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::emulate_default_handler;
@@ -53,8 +53,9 @@ impl Signals {
         let caught = PASSED_ON.iter().chain([&Signal::CHILD]).map(|signal| signal.as_raw());
         let caught = caught.filter(|number| !ignored.contains(number));
         let mut signals = SignalsInfo::<WithOrigin>::new(caught)?;
-        // Of a terminal that is closed, the system tells the leader of its session alone.
-        let leads = getsid(None) == Ok(getpid());
+        // Of a terminal that is closed, the system tells the leader of its session alone. Asked through `nix`, because a session
+        // that was made outside of a container is called 0 in it (`docker exec`), and `rustix` has no such.
+        let leads = nix::unistd::getsid(None) == Ok(nix::unistd::getpid());
         let (sender, receiver) = mpsc::unbounded_channel();
         let listening = thread::Builder::new().name("signals".to_owned());
         listening.spawn(move || {
