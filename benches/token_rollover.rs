@@ -109,7 +109,8 @@ impl Proxy {
             let tls = tls::client(&config.upstream.authorities).expect("TLS");
             let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
             let lifecycle = Lifecycle::new();
-            let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone()).expect("an app");
+            let app =
+                App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), Vec::new()).expect("an app");
             let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
             let address = listeners.address().expect("its address").to_string();
             app.start();

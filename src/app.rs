@@ -28,7 +28,7 @@ use crate::forward::{Forwarder, target};
 use crate::guard::Guard;
 use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Count, Lifecycle};
 use crate::management::{self, Catalogue, Deployments, Lists, Plane};
 use crate::server::{Answer, Content, Remote};
 use crate::status::{self, Readiness};
@@ -36,6 +36,7 @@ use crate::telemetry::denials::PeerDenials;
 use crate::telemetry::exchange::{Exchange, Explained, Route};
 use crate::telemetry::meter::Sent;
 use crate::telemetry::misfits::Misfits;
+use crate::telemetry::recorder::{Observer, Recorder};
 use crate::telemetry::refusals::Refusals;
 
 /// The longest id of a request that is taken from a caller.
@@ -57,6 +58,7 @@ struct Inner {
     apps: Arc<Apps>,
     denials: Arc<PeerDenials>,
     misfits: Misfits,
+    recorder: Arc<Recorder>,
 }
 
 /// The product cannot be put together.
@@ -71,7 +73,7 @@ pub enum BuildError {
 }
 
 impl App {
-    /// Puts the product together; nothing is sent yet.
+    /// Puts the product together; nothing is sent yet. `observers` hear of every request.
     ///
     /// # Errors
     ///
@@ -82,6 +84,7 @@ impl App {
         credentials: &Credentials,
         clock: SharedClock,
         lifecycle: Lifecycle,
+        observers: Vec<Arc<dyn Observer>>,
     ) -> Result<Self, BuildError> {
         // One slot a scope: tokens of the two planes never mix, and a slow one never delays the other.
         let data = Arc::new(TokenSlot::new(config.upstream.scope.clone(), credentials.source(), clock.clone()));
@@ -118,6 +121,7 @@ impl App {
             apps,
             denials,
             misfits,
+            recorder: Arc::new(Recorder::new(observers)),
         })))
     }
 
@@ -137,7 +141,8 @@ impl App {
         // First, so that every answer carries an id and every request has its line in the log.
         let id = request_id(&request);
         let app = self.0.apps.identify(request.headers()).clone();
-        let mut exchange = Exchange::begin(request.method().clone(), id.clone(), app.clone());
+        let (method, recorder) = (request.method().clone(), self.0.recorder.clone());
+        let mut exchange = Exchange::begin(method, request.uri().path(), id.clone(), app.clone(), recorder);
         // Before anything is read: whoever may not call learns nothing else.
         let admitted = self.0.guard.admit(&request);
         let cors = admitted.as_ref().ok().cloned().flatten();
@@ -218,12 +223,11 @@ impl App {
             request.extensions_mut().insert(sent.clone());
             exchange.sends(sent);
         }
-        if let Some(asked) = exchange.asks() {
-            if let Some(model) = models::named_in_address(request.uri()) {
-                asked.names(&model);
-            }
-            request.extensions_mut().insert(asked.clone());
+        let asked = exchange.asks();
+        if let Some(model) = models::named_in_address(request.uri()) {
+            asked.names(&model);
         }
+        request.extensions_mut().insert(asked.clone());
         let response = self.0.forwarder.forward(request, target, id, app).await?;
         exchange.receives(response.status(), response.headers());
         Ok(response.map(AppBody::Resource))
@@ -289,9 +293,11 @@ impl Answer for App {
         // Whoever may not connect could fill the log: that is told by `denied`, and seldom.
         let is_told = matches!(error, ProxyError::PeerDenied { .. });
         let mut response = own_response(error);
-        let report = response.extensions_mut().remove::<ErrorReport>();
-        if let Some(report) = report.filter(|_| !is_told) {
-            self.0.misfits.record(&report, OTHERS, response.status().as_u16(), id.to_str().unwrap_or(OTHERS));
+        if let Some(report) = response.extensions_mut().remove::<ErrorReport>() {
+            self.0.recorder.misfit(response.status(), &report);
+            if !is_told {
+                self.0.misfits.record(&report, OTHERS, response.status().as_u16(), id.to_str().unwrap_or(OTHERS));
+            }
         }
         response.headers_mut().insert(REQUEST_ID, id);
         response
@@ -299,6 +305,10 @@ impl Answer for App {
 
     fn denied(&self, uid: Option<u32>) {
         self.0.denials.record(uid);
+    }
+
+    fn connections(&self) -> Count {
+        self.0.recorder.connections.clone()
     }
 }
 
@@ -355,7 +365,7 @@ mod tests {
         let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
         let (tls, clock) = (tls::client(&[]).expect("TLS"), Arc::new(ManualClock::stopped()));
         let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
-        App::new(&config, &tls, &credentials, clock, Lifecycle::new()).expect("an app")
+        App::new(&config, &tls, &credentials, clock, Lifecycle::new(), Vec::new()).expect("an app")
     }
 
     async fn status(app: &App, path: &str, is_remote: bool, key: &'static str) -> StatusCode {

@@ -8,7 +8,7 @@
 //! that happens to it, outermost step first:
 //!
 //! 1. it gets an id, [`apps`] says whose it is, and an [`Exchange`](telemetry::exchange::Exchange) accounts for it until its
-//!    response has ended;
+//!    response has ended, when [`telemetry::recorder`] tells whoever counts;
 //! 2. [`guard`] decides whether this caller may be answered at all, and [`forward::target::check`] whether the path means
 //!    one thing only;
 //! 3. [`forward::target::map`] turns the path into the resource's, or finds that it is a route of our own: then axum's
@@ -37,7 +37,7 @@
 //! | [`status`] | `/healthz`, `/readyz`, `/status` and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
-//! | [`telemetry`] | log lines, what responses cost, the refusals that can be explained and the callers that were denied |
+//! | [`telemetry`] | what is made of requests that are over: log lines, counts, what responses cost, refusals that can be explained |
 //! | [`apps`] | who shares the identity: keys, models, limits, a fair share of the room |
 //! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |

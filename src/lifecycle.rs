@@ -1,6 +1,7 @@
 //! From the signal to stop until the process may end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
@@ -42,13 +43,42 @@ impl Default for Lifecycle {
 /// What a caller's connection holds while it lives: a place among the connections, and the server's patience at the end.
 /// A connection that switches protocols outlives what the server knows of it: whoever carries it on takes a clone along.
 #[derive(Debug, Clone)]
-pub struct Held(#[expect(dead_code, reason = "held, not read")] Arc<(OwnedSemaphorePermit, Running)>);
+pub struct Held(#[expect(dead_code, reason = "held, not read")] Arc<(OwnedSemaphorePermit, Running, Present)>);
 
 impl Held {
     /// For one connection.
     #[must_use]
-    pub fn new(place: OwnedSemaphorePermit, running: Running) -> Self {
-        Self(Arc::new((place, running)))
+    pub fn new(place: OwnedSemaphorePermit, running: Running, present: Present) -> Self {
+        Self(Arc::new((place, running, present)))
+    }
+}
+
+/// How many of something there are at the moment. Clones count the same.
+#[derive(Debug, Clone, Default)]
+pub struct Count(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct Present(Count);
+
+impl Count {
+    /// One more.
+    #[must_use]
+    pub fn enter(&self) -> Present {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Present(self.clone())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

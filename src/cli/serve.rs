@@ -42,7 +42,7 @@ pub(super) async fn proxy(
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
-    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone())?;
+    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), Vec::new())?;
 
     let signals = Signals::install().map_err(Failure::Runtime)?;
     if let Some(address) = listeners.address() {

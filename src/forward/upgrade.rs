@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::body::BodyError;
 use super::listening::Listening;
 use crate::apps::KEY_PROTOCOL;
-use crate::inspect::usage::SocketUsageReader;
+use crate::inspect::usage::{SocketUsageReader, Usage};
 use crate::server::{Rewound, Switch, list};
 use crate::telemetry::exchange::Exchange;
 
@@ -107,9 +107,8 @@ async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, ex
     let on_read = |bytes: &[u8]| {
         received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         hear();
-        if let Some(app) = &spending {
-            app.spent(usage.lock().unwrap_or_else(PoisonError::into_inner).read(bytes));
-        }
+        let told = |usage: Usage, model: Option<&str>| spending.spent(Some(usage), model);
+        usage.lock().unwrap_or_else(PoisonError::into_inner).read(bytes, told);
     };
     let mut resource = Listening { io: EndsAnyhow(TokioIo::new(resource)), on_read };
     tokio::select! {

@@ -171,23 +171,20 @@ impl SocketUsageReader {
         Self::default()
     }
 
-    /// Reads the next piece, and how many tokens the messages have cost that end in it.
-    #[must_use]
-    pub fn read(&mut self, mut piece: &[u8]) -> u64 {
-        let mut tokens = 0_u64;
+    /// Reads the next piece; `told` hears of each message that ends in it and tells what a response has cost, and its model.
+    pub fn read(&mut self, mut piece: &[u8], mut told: impl FnMut(Usage, Option<&str>)) {
         while let Some(part) = self.frames.next(&mut piece) {
             let message = self.message.get_or_insert_with(|| Box::new(Message::new(EVENT)));
             match part {
                 frames::Part::Text(text) => message.read(text),
                 frames::Part::End => {
-                    if let Some(Said { cost: Cost::Told(usage), .. }) = message.whole() {
-                        tokens = tokens.saturating_add(usage.total());
+                    if let Some(Said { cost: Cost::Told(usage), model }) = message.whole() {
+                        told(*usage, model.as_deref());
                     }
                     self.message = None;
                 }
             }
         }
-        tokens
     }
 }
 
@@ -455,7 +452,9 @@ mod tests {
         .concat();
         for length in 1..session.len() {
             let mut reader = SocketUsageReader::new();
-            assert_eq!(session.chunks(length).map(|piece| reader.read(piece)).sum::<u64>(), 16, "{length}");
+            let mut tokens = 0;
+            session.chunks(length).for_each(|piece| reader.read(piece, |usage, _| tokens += usage.total()));
+            assert_eq!(tokens, 16, "{length}");
         }
     }
 

@@ -29,7 +29,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use crate::clock::SharedClock;
 use crate::config::Limits;
 use crate::error::ProxyError;
-use crate::lifecycle::{Held, Lifecycle, Running};
+use crate::lifecycle::{Count, Held, Lifecycle, Running};
 
 use date::Date;
 use listen::Accepting;
@@ -64,6 +64,11 @@ pub trait Answer: Clone + Send + Sync + 'static {
     /// Hears of a connection that is refused, of the user `uid` if that is known.
     fn denied(&self, uid: Option<u32>) {
         let _ = uid;
+    }
+
+    /// Where callers' connections are counted.
+    fn connections(&self) -> Count {
+        Count::default()
     }
 }
 
@@ -144,7 +149,8 @@ async fn admit<A: Answer>(
         return Box::pin(refusing::turn_away(server, entrance, stream, uid, running)).await;
     }
     drop(entrance);
-    converse(server, stream, Held::new(place, running)).await;
+    let present = server.answer.connections().enter();
+    converse(server, stream, Held::new(place, running, present)).await;
 }
 
 /// One connection, in whichever version the caller speaks.
@@ -270,7 +276,7 @@ mod tests {
         let date = Arc::new(Date::new(Arc::new(ManualClock::stopped())));
         let server = Arc::new(Server { answer: Where, limits: config.limits, lifecycle: Lifecycle::new(), date });
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
-        let held = Held::new(place, Running::first().0);
+        let held = Held::new(place, Running::first().0, Count::default().enter());
         tokio::spawn(converse(server, Stream::Tcp { stream, peer }, held));
         let request = Request::get("http://localhost/").header("host", "localhost");
         let request = request.body(Empty::<Bytes>::new().map_err(|never: Infallible| never)).expect("a request");

@@ -1,4 +1,5 @@
-//! One request and its response, as they are accounted for: one log line when both are over, however they ended.
+//! One request and its response, as they are accounted for: when both are over, however they ended, observers hear of it, and
+//! the log gets its line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,13 @@ use tracing::Level;
 
 use super::asked::Asked;
 use super::meter::{Meter, Sent};
+use super::operation::Operation;
+use super::recorder::{Finished, Outcome, Recorder};
 use crate::apps::App;
 use crate::apps::places::Place;
 use crate::error::{Causes, ErrorReport};
+use crate::inspect::usage::Usage;
+use crate::lifecycle::Present;
 
 /// Where lines of requests come from, as far as [`crate::config`]'s directives by module go.
 pub const REQUESTS: &str = concat!(env!("CARGO_CRATE_NAME"), "::request");
@@ -27,31 +32,37 @@ const LONGEST_ID: usize = 128;
 #[derive(Debug)]
 pub struct Exchange {
     method: Method,
+    operation: Operation,
     route: Route,
     id: HeaderValue,
     app: Arc<App>,
+    recorder: Arc<Recorder>,
     began: Instant,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
     bytes: u64,
     cause: Option<&'static str>,
     end: End,
-    /// The model that is asked for and the ids of the response, if there will be a line that says so.
-    told: Option<Told>,
-    /// The request's content as it passes, if it matters what it costs.
+    /// The model that is asked for.
+    asked: Asked,
+    /// The ids of the response.
+    upstream_id: Option<HeaderValue>,
+    returned_id: Option<HeaderValue>,
+    /// The request's content as it passes, if it matters what it costs whatever the resource says.
     sent: Option<Sent>,
     /// Counts the tokens that the response has cost.
     meter: Option<Box<Meter>>,
     /// One of the places for requests under way.
     place: Option<Place>,
+    _present: Present,
 }
 
-/// What is found out about a request only to be told.
-#[derive(Debug, Default)]
-struct Told {
+/// Who spends tokens by what follows a switch of protocols.
+#[derive(Debug)]
+pub struct Spending {
+    app: Arc<App>,
+    recorder: Arc<Recorder>,
     asked: Asked,
-    upstream_id: Option<HeaderValue>,
-    returned_id: Option<HeaderValue>,
 }
 
 /// Why the resource refused a request, as far as the proxy knows: an extension of the response, for its log line.
@@ -81,12 +92,28 @@ enum End {
 impl Exchange {
     /// A request of `app` has been read.
     #[must_use]
-    pub fn begin(method: Method, id: HeaderValue, app: Arc<App>) -> Self {
-        let began = Instant::now();
-        let (route, end) = (Route::Own, End::Abandoned);
-        let told = tracing::enabled!(target: REQUESTS, Level::INFO).then(Told::default);
-        let (status, first_byte, cause, sent, meter, place) = (None, None, None, None, None, None);
-        Self { method, route, id, app, began, status, first_byte, bytes: 0, cause, end, told, sent, meter, place }
+    pub fn begin(method: Method, path: &str, id: HeaderValue, app: Arc<App>, recorder: Arc<Recorder>) -> Self {
+        Self {
+            method,
+            operation: Operation::at(path),
+            route: Route::Own,
+            id,
+            app,
+            _present: recorder.in_flight.enter(),
+            recorder,
+            began: Instant::now(),
+            status: None,
+            first_byte: None,
+            bytes: 0,
+            cause: None,
+            end: End::Abandoned,
+            asked: Asked::default(),
+            upstream_id: None,
+            returned_id: None,
+            sent: None,
+            meter: None,
+            place: None,
+        }
     }
 
     /// It is known where the request goes.
@@ -116,10 +143,10 @@ impl Exchange {
         self.cause = Some(cause);
     }
 
-    /// Where it is to be said which model the request asks for, if that will be told.
+    /// Where it is to be said which model the request asks for.
     #[must_use]
-    pub fn asks(&self) -> Option<&Asked> {
-        self.told.as_ref().map(|told| &told.asked)
+    pub fn asks(&self) -> &Asked {
+        &self.asked
     }
 
     /// What the request's content costs is counted as it goes by.
@@ -129,13 +156,13 @@ impl Exchange {
 
     /// The resource has answered with these fields: what that costs is counted as it goes by. A refusal costs nothing.
     pub fn receives(&mut self, status: StatusCode, fields: &HeaderMap) {
-        if let Some(told) = &mut self.told {
-            let id = |name| fields.get(name).filter(|id: &&HeaderValue| id.len() <= LONGEST_ID).cloned();
-            told.upstream_id = UPSTREAM_IDS.into_iter().find_map(id);
-            told.returned_id = id(RETURNED_ID);
+        let id = |name| fields.get(name).filter(|id: &&HeaderValue| id.len() <= LONGEST_ID).cloned();
+        self.upstream_id = UPSTREAM_IDS.into_iter().find_map(id);
+        self.returned_id = id(RETURNED_ID);
+        let sent = self.sent.take();
+        if status.is_success() && (sent.is_some() || self.operation.costs(&self.method)) {
+            self.meter = Some(Box::new(Meter::new(sent, fields)));
         }
-        let sent = self.sent.take().filter(|_| status.is_success());
-        self.meter = sent.map(|sent| Box::new(Meter::new(sent, fields)));
     }
 
     /// Content of the response goes by.
@@ -146,10 +173,10 @@ impl Exchange {
         }
     }
 
-    /// Whose tokens are spent by what follows a switch of protocols, if it matters how many.
+    /// Who spends tokens by what follows a switch of protocols.
     #[must_use]
-    pub fn spending(&self) -> Option<Arc<App>> {
-        self.app.counts_tokens().then(|| self.app.clone())
+    pub fn spending(&self) -> Spending {
+        Spending { app: self.app.clone(), recorder: self.recorder.clone(), asked: self.asked.clone() }
     }
 
     /// So much has gone by, or will, of which nothing matters but the length.
@@ -183,14 +210,11 @@ impl Route {
     }
 }
 
-impl End {
-    fn as_str(&self) -> &'static str {
-        match self {
-            Self::Abandoned => "abandoned",
-            Self::Completed => "completed",
-            Self::Refused(_) => "refused",
-            Self::BrokeOff(_) => "broke_off",
-        }
+impl Spending {
+    /// A response has cost this; nothing if it did not say so. The resource may have named its model.
+    pub fn spent(&self, usage: Option<Usage>, model: Option<&str>) {
+        self.recorder.spent(self.app.name(), [self.asked.model(), model], usage);
+        self.app.spent(usage.map_or(0, |usage| usage.total()));
     }
 }
 
@@ -203,51 +227,101 @@ impl Drop for Exchange {
             (None, None) => 0,
         };
         self.app.spent(spent);
-        self.tell();
+        if let Some(meter) = self.meter.as_ref().filter(|_| self.operation.costs(&self.method)) {
+            self.recorder.spent(self.app.name(), [self.asked.model(), meter.model()], meter.usage());
+        }
+        let finished = self.finished();
+        self.recorder.finished(&finished);
+        self.tell(&finished);
     }
 }
 
 /// A request's line: which fields it has, and in which order, does not depend on how grave it is.
 macro_rules! line {
-    ($level:expr, $exchange:expr) => {{
-        let Exchange { method, route, id, app, began, status, first_byte, bytes, cause, end, told, .. } = $exchange;
-        let (code, error) = match end {
-            End::Refused(ErrorReport { code, message }) => (Some(*code), Some(message.as_str())),
-            End::BrokeOff(error) => (None, Some(error.as_str())),
-            End::Abandoned | End::Completed => (None, None),
-        };
+    ($level:expr, $exchange:expr, $finished:expr) => {{
+        let Finished { method, status, duration, bytes, outcome, route, app, model, error, .. } = $finished;
+        let Exchange { cause, upstream_id, returned_id, end, .. } = $exchange;
         tracing::event!(
             target: REQUESTS,
             $level,
             %method,
             status = status.map_or(0, |status| status.as_u16()),
-            ms = milliseconds(began.elapsed()),
-            first_byte_ms = first_byte.map(milliseconds),
+            ms = milliseconds(*duration),
+            first_byte_ms = $finished.first_byte.map(milliseconds),
             bytes,
-            outcome = end.as_str(),
+            outcome = outcome.as_str(),
             route = route.as_str(),
-            app = app.name(),
-            model = told.as_ref().and_then(|told| told.asked.model()),
+            app,
+            model,
             cause,
-            code,
+            code = end.code(),
             error,
-            id = id.to_str().unwrap_or("-"),
-            upstream_id = told.as_ref().and_then(|told| told.upstream_id.as_ref()?.to_str().ok()),
-            returned_id = told.as_ref().and_then(|told| told.returned_id.as_ref()?.to_str().ok()),
+            id = text($finished.id).unwrap_or("-"),
+            upstream_id = upstream_id.as_ref().and_then(text),
+            returned_id = returned_id.as_ref().and_then(text),
             "request"
         );
     }};
 }
 
 impl Exchange {
-    fn tell(&self) {
-        match &self.end {
-            // Probes and pages of the proxy itself are no news.
-            End::Completed if self.route == Route::Own => line!(Level::DEBUG, self),
-            End::Completed | End::Abandoned => line!(Level::INFO, self),
-            End::Refused(_) | End::BrokeOff(_) => line!(Level::WARN, self),
+    fn finished(&self) -> Finished<'_> {
+        let meter = self.meter.as_deref();
+        Finished {
+            method: &self.method,
+            operation: self.operation,
+            route: self.route,
+            status: self.status,
+            app: self.app.name(),
+            model: self.asked.model(),
+            answered_by: meter.and_then(Meter::model),
+            usage: meter.and_then(Meter::usage),
+            duration: self.began.elapsed(),
+            first_byte: self.first_byte,
+            bytes: self.bytes,
+            outcome: self.end.outcome(),
+            code: self.end.code().or(self.cause),
+            error: self.end.error(),
+            id: &self.id,
+            upstream_id: self.upstream_id.as_ref(),
         }
     }
+
+    fn tell(&self, finished: &Finished<'_>) {
+        match finished.outcome {
+            // Probes and pages of the proxy itself are no news.
+            Outcome::Completed if self.route == Route::Own => line!(Level::DEBUG, self, finished),
+            Outcome::Completed | Outcome::Abandoned => line!(Level::INFO, self, finished),
+            Outcome::Refused | Outcome::BrokeOff => line!(Level::WARN, self, finished),
+        }
+    }
+}
+
+impl End {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Abandoned => Outcome::Abandoned,
+            Self::Completed => Outcome::Completed,
+            Self::Refused(_) => Outcome::Refused,
+            Self::BrokeOff(_) => Outcome::BrokeOff,
+        }
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        if let Self::Refused(report) = self { Some(report.code) } else { None }
+    }
+
+    fn error(&self) -> Option<&str> {
+        match self {
+            Self::Refused(report) => Some(&report.message),
+            Self::BrokeOff(error) => Some(error),
+            Self::Abandoned | Self::Completed => None,
+        }
+    }
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{CONTENT_TYPE, HeaderMap};
 
-use crate::inspect::usage::UsageReader;
+use crate::inspect::usage::{Usage, UsageReader};
 
 /// Bytes of text that make a token, roughly.
 const BYTES_A_TOKEN: u64 = 4;
@@ -14,6 +14,12 @@ const BYTES_A_TOKEN: u64 = 4;
 #[derive(Debug)]
 pub struct Meter {
     usage: UsageReader,
+    /// What it is guessed by, where it matters however little the resource says.
+    guess: Option<Guess>,
+}
+
+#[derive(Debug)]
+struct Guess {
     sent: Sent,
     /// Bytes of the response.
     received: u64,
@@ -21,31 +27,48 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Of a response with `fields` to a request that is sent so.
+    /// Of a response with `fields` to a request that is sent so, if that is counted.
     #[must_use]
-    pub fn new(sent: Sent, fields: &HeaderMap) -> Self {
-        let is_text = is_of_kind(fields, &["application/json", "text/event-stream"]);
-        Self { usage: UsageReader::of(fields), sent, received: 0, is_text }
+    pub fn new(sent: Option<Sent>, fields: &HeaderMap) -> Self {
+        let is_text = || is_of_kind(fields, &["application/json", "text/event-stream"]);
+        let guess = sent.map(|sent| Guess { sent, received: 0, is_text: is_text() });
+        Self { usage: UsageReader::of(fields), guess }
     }
 
     /// Content of the response goes by.
     pub fn read(&mut self, content: &[u8]) {
-        self.received += content.len() as u64;
+        if let Some(guess) = &mut self.guess {
+            guess.received += content.len() as u64;
+        }
         self.usage.read(content);
     }
 
-    /// How many tokens it were. Where the resource does not say (a stream without `stream_options.include_usage`, one that
-    /// was left, content that is compressed), a guess: an event of a stream is a token, and so are four bytes of text.
+    /// What the resource says that it has cost.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage.usage()
+    }
+
+    /// The model that the resource says has answered.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.usage.model()
+    }
+
+    /// How many tokens it were, if that is counted. Where the resource does not say (a stream without
+    /// `stream_options.include_usage`, one that was left, content that is compressed), a guess: an event of a stream is a token,
+    /// and so are four bytes of text.
     #[must_use]
     pub fn tokens(&self) -> u64 {
-        if let Some(usage) = self.usage.usage() {
+        let Some(guess) = &self.guess else { return 0 };
+        if let Some(usage) = self.usage() {
             return usage.total();
         }
         let answered = match self.usage.events() {
-            0 if self.is_text => self.received / BYTES_A_TOKEN,
+            0 if guess.is_text => guess.received / BYTES_A_TOKEN,
             events => events,
         };
-        self.sent.tokens().saturating_add(answered)
+        guess.sent.tokens().saturating_add(answered)
     }
 }
 

@@ -146,7 +146,7 @@ async fn serve_one(
     let mut signals = Signals::install().map_err(Failure::Runtime)?;
     let (clock, lifecycle) = (Arc::new(SystemClock), Lifecycle::new());
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
-    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone())?;
+    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), Vec::new())?;
     app.start();
     let program = || command::shown(&asked.command);
     tokio::select! {

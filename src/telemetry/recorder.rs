@@ -1,0 +1,146 @@
+//! Where everything that is counted comes from: a request that is over, and tokens that were spent.
+//!
+//! Observers are called by whoever carries the request, in passing: they must be quick, never wait, and never fail.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+
+use super::exchange::Route;
+use super::names::Names;
+use super::operation::Operation;
+use crate::apps::OTHERS;
+use crate::error::ErrorReport;
+use crate::inspect::usage::Usage;
+use crate::lifecycle::Count;
+
+/// Hears of requests.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// A request is over, however it ended.
+    fn finished(&self, request: &Finished<'_>) {
+        let _ = request;
+    }
+
+    /// A response has cost tokens. One request may cause many: a conversation over a WebSocket has many responses.
+    fn spent(&self, spent: &Spent<'_>) {
+        let _ = spent;
+    }
+
+    /// What came was no request, or from somebody who may not connect, and was answered by an error with this status.
+    fn misfit(&self, status: StatusCode, report: &ErrorReport) {
+        let _ = (status, report);
+    }
+}
+
+/// A request that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// Its method, as the caller wrote it.
+    pub method: &'a Method,
+    /// What it wanted done.
+    pub operation: Operation,
+    /// Where it went.
+    pub route: Route,
+    /// Of the response; nothing if the caller left before there was one.
+    pub status: Option<StatusCode>,
+    /// Whose it was; `-` for whoever is no known app.
+    pub app: &'a str,
+    /// The model that was asked for, if it was seen: printable, no longer than 64 bytes, and of the caller's choice.
+    pub model: Option<&'a str>,
+    /// The model that the resource says has answered.
+    pub answered_by: Option<&'a str>,
+    /// What the response has cost, if it said so. Tokens spent over a WebSocket are not among these.
+    pub usage: Option<Usage>,
+    /// From when its head had been read until the response's last byte went to the caller.
+    pub duration: Duration,
+    /// Until the response's head was there.
+    pub first_byte: Option<Duration>,
+    /// Bytes of content that went to the caller.
+    pub bytes: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The kind of the proxy's own error, or why the resource refused, where that is known: a word of ours.
+    pub code: Option<&'static str>,
+    /// The proxy's own error, or how the response broke off, for people.
+    pub error: Option<&'a str>,
+    /// How the request is called.
+    pub id: &'a HeaderValue,
+    /// How the resource calls it.
+    pub upstream_id: Option<&'a HeaderValue>,
+}
+
+/// How a request can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The caller went away.
+    Abandoned,
+    /// The response was passed on to its end, whatever it was.
+    Completed,
+    /// The proxy answered with an error of its own.
+    Refused,
+    /// The response ended before its end.
+    BrokeOff,
+}
+
+/// What a response has cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent<'a> {
+    /// Who has spent it; `-` for whoever is no known app.
+    pub app: &'a str,
+    /// The model that was asked for, or else the one that answered; `-` if neither is known, `others` if there were too many.
+    pub model: &'a str,
+    /// How much; nothing if the response should have said so and did not, or not in a way that can be read.
+    pub usage: Option<Usage>,
+}
+
+/// Tells whoever observes.
+#[derive(Debug)]
+pub struct Recorder {
+    observers: Vec<Arc<dyn Observer>>,
+    models: Names,
+    /// Requests under way.
+    pub in_flight: Count,
+    /// Callers' connections.
+    pub connections: Count,
+}
+
+impl Recorder {
+    /// Tells these.
+    #[must_use]
+    pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
+        Self { observers, models: Names::default(), in_flight: Count::default(), connections: Count::default() }
+    }
+
+    /// A request is over.
+    pub(super) fn finished(&self, request: &Finished<'_>) {
+        self.observers.iter().for_each(|observer| observer.finished(request));
+    }
+
+    /// A response of `app` has cost this; the model is the first of these that is known.
+    pub(super) fn spent(&self, app: &str, models: [Option<&str>; 2], usage: Option<Usage>) {
+        // Only what the resource has answered comes here, so that names which nobody has deployed take no room.
+        let model = models.into_iter().flatten().next().map(|name| self.models.keep(name));
+        let spent = Spent { app, model: model.as_deref().unwrap_or(OTHERS), usage };
+        self.observers.iter().for_each(|observer| observer.spent(&spent));
+    }
+
+    /// What came was no request.
+    pub fn misfit(&self, status: StatusCode, report: &ErrorReport) {
+        self.observers.iter().for_each(|observer| observer.misfit(status, report));
+    }
+}
+
+impl Outcome {
+    /// A word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::BrokeOff => "broke_off",
+        }
+    }
+}
