@@ -1,0 +1,220 @@
+//! Who is compared: our program, and proxies that do the same job: a bearer in, the path written anew, TLS to the resource
+//! verified, connections kept, no access log.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aoai_auth_proxy::emulator::Emulator;
+use tempfile::TempDir;
+
+use crate::process::Tree;
+use crate::upstream::Upstream;
+
+/// How long a program has to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What the peers send: no more is known about it.
+const BEARER: &str = "a-bearer-that-stays-the-same";
+
+/// Somebody who passes requests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Contender {
+    /// Our program: the log off.
+    Ours,
+    /// Our program with everything that can be observed.
+    Observed,
+    /// Debian's.
+    Nginx,
+    /// Debian's.
+    Haproxy,
+}
+
+/// One that runs.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    /// How long it took from its start to the first answer.
+    pub(crate) started_in: Duration,
+    directory: TempDir,
+}
+
+impl Contender {
+    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Observed, Self::Nginx, Self::Haproxy];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "aoai-auth-proxy",
+            Self::Observed => "the same, observed",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+        }
+    }
+
+    /// The one that is called so on the command line.
+    pub(crate) fn called(word: &str) -> Option<Self> {
+        let words = ["ours", "observed", "nginx", "haproxy"];
+        words.into_iter().zip(Self::ALL).find(|(name, _)| *name == word).map(|(_, contender)| contender)
+    }
+
+    /// Whether there is such a program on this machine.
+    pub(crate) fn is_installed(self) -> bool {
+        let program = match self {
+            Self::Ours | Self::Observed => return true,
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+        };
+        Command::new(program)
+            .arg("-v")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    pub(crate) fn start(self, upstream: &Upstream, azure: &Emulator) -> Running {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = free_address();
+        let command = match self {
+            Self::Ours => ours(address, upstream, azure, &["telemetry.log_level=error".to_owned()]),
+            Self::Observed => ours(address, upstream, azure, &observed(directory.path())),
+            Self::Nginx => nginx(address, upstream, directory.path()),
+            Self::Haproxy => haproxy(address, upstream, directory.path()),
+        };
+        Running::start(command, address, directory)
+    }
+}
+
+impl Running {
+    fn start(mut command: Command, address: SocketAddr, directory: TempDir) -> Self {
+        let log = fs::File::create(directory.path().join("log")).expect("a file");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let began = Instant::now();
+        let child = command.spawn().expect("the program");
+        while TcpStream::connect(address).is_err() {
+            if began.elapsed() > PATIENCE {
+                let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+                panic!("{command:?} does not answer: {log}");
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Self { address, child, started_in: began.elapsed(), directory }
+    }
+
+    pub(crate) fn tree(&self) -> Tree {
+        Tree::of(self.child.id())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its children with it: a process whose parent is gone would go on.
+        for process in self.tree().processes().into_iter().rev() {
+            let pid = rustix::process::Pid::from_raw(process.cast_signed()).expect("a process has a number");
+            // Gone by itself.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+            eprintln!("what it said:\n{}", log.lines().take(20).collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+/// One that nobody has at the moment.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address")
+}
+
+fn ours(address: SocketAddr, upstream: &Upstream, azure: &Emulator, settings: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aoai-auth-proxy"));
+    command.env_clear().env("HOME", "/nonexistent").env("AZURE_POD_IDENTITY_AUTHORITY_HOST", azure.imds());
+    let own = [
+        format!("listen.address={address}"),
+        format!("upstream.endpoint=https://127.0.0.1:{}", upstream.address.port()),
+        format!("upstream.ca_file={}", upstream.ca_file().display()),
+        "credential.kind=managed-identity".to_owned(),
+        "limits.max_connections=20000".to_owned(),
+        "limits.max_in_flight=20000".to_owned(),
+    ];
+    for setting in own.iter().chain(settings) {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+/// A line in the log for each request, and the ledger.
+fn observed(directory: &Path) -> Vec<String> {
+    vec![
+        "telemetry.log_level=info".to_owned(),
+        "usage.enabled=true".to_owned(),
+        format!("usage.database={}", directory.join("usage.db").display()),
+    ]
+}
+
+fn nginx(address: SocketAddr, upstream: &Upstream, directory: &Path) -> Command {
+    let (directory, ca) = (directory.display(), upstream.ca_file());
+    let configuration = format!(
+        "daemon off; worker_processes auto; pid {directory}/pid; error_log stderr error;
+events {{ worker_connections 9000; }}
+http {{
+  access_log off; client_max_body_size 0; keepalive_requests 1000000000; server_tokens off;
+  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
+  upstream resource {{ server {resource}; keepalive 256; keepalive_requests 1000000000; }}
+  server {{
+    listen {address} backlog=4096;
+    location /v1/ {{
+      proxy_pass https://resource/openai/v1/;
+      proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host 127.0.0.1;
+      proxy_set_header Authorization \"Bearer {BEARER}\";
+      proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 1h;
+      proxy_ssl_verify on; proxy_ssl_name localhost; proxy_ssl_server_name off; proxy_ssl_trusted_certificate {ca};
+      proxy_ssl_session_reuse on;
+    }}
+  }}
+}}
+",
+        resource = upstream.address,
+        ca = ca.display(),
+    );
+    let file = format!("{directory}/nginx.conf");
+    fs::write(&file, configuration).expect("a file");
+    let mut command = Command::new("nginx");
+    command.args(["-p", &directory.to_string(), "-c", &file, "-e", "stderr"]);
+    command
+}
+
+fn haproxy(address: SocketAddr, upstream: &Upstream, directory: &Path) -> Command {
+    let configuration = format!(
+        "global
+  maxconn 9000
+  tune.ssl.default-dh-param 2048
+defaults
+  mode http
+  maxconn 9000
+  timeout connect 10s
+  timeout client 1h
+  timeout server 1h
+  option http-keep-alive
+  http-reuse always
+frontend callers
+  bind {address} backlog 4096
+  http-request set-header authorization \"Bearer {BEARER}\"
+  http-request set-header host 127.0.0.1
+  http-request replace-path /v1/(.*) /openai/v1/\\1
+  default_backend resource
+backend resource
+  server resource {resource} ssl verify required ca-file {ca} verifyhost localhost alpn http/1.1
+",
+        resource = upstream.address,
+        ca = upstream.ca_file().display(),
+    );
+    let file = directory.join("haproxy.cfg");
+    fs::write(&file, configuration).expect("a file");
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-q", "-f"]).arg(file);
+    command
+}

@@ -1,0 +1,62 @@
+//! What was measured, as a table in Markdown: the median of all rounds, and how far they lie apart.
+
+use std::collections::BTreeMap;
+
+use crate::load::{Latencies, latencies};
+use crate::work::{Sample, Work};
+
+/// All rounds of one kind of work, by who did it.
+#[derive(Debug, Default)]
+pub(crate) struct Table(BTreeMap<&'static str, Rounds>);
+
+#[derive(Debug)]
+struct Rounds {
+    costs: Vec<f64>,
+    latencies: Latencies,
+}
+
+impl Table {
+    pub(crate) fn add(&mut self, who: &'static str, sample: Sample) {
+        let rounds = self.0.entry(who).or_insert_with(|| Rounds { costs: Vec::new(), latencies: latencies() });
+        rounds.costs.push(sample.cost);
+        rounds.latencies.add(sample.latencies).expect("like histograms");
+    }
+
+    /// Everything against `base`, in the order of `who`.
+    pub(crate) fn print(&self, work: Work, who: &[&'static str], base: &str) {
+        println!("\n### {}\n", work.title());
+        println!(
+            "| | median | least – most | × {base} | p50 µs | p99 µs | p99.9 µs |\n| --- | --- | --- | --- | --- | --- | --- |"
+        );
+        let reference = self.0.get(base).map(Rounds::median);
+        for name in who {
+            let Some(rounds) = self.0.get(name) else { continue };
+            let ratio = reference.filter(|reference| *reference > 0.0).map(|reference| rounds.median() / reference);
+            let ratio = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let [least, most] = rounds.extremes();
+            let latency = |quantile| {
+                let micros = rounds.latencies.value_at_quantile(quantile) as f64 / 1e3;
+                if work.has_latencies() { format!("{micros:.0}") } else { "–".to_owned() }
+            };
+            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(latency);
+            let cost = match rounds.median() {
+                0.0 => "– | – | –".to_owned(),
+                median => format!("{median:.1} | {least:.1} – {most:.1} | {ratio}"),
+            };
+            println!("| {name} | {cost} | {p50} | {p99} | {p999} |");
+        }
+    }
+}
+
+impl Rounds {
+    fn median(&self) -> f64 {
+        let mut costs = self.costs.clone();
+        costs.sort_by(f64::total_cmp);
+        costs.get(costs.len() / 2).copied().unwrap_or_default()
+    }
+
+    fn extremes(&self) -> [f64; 2] {
+        let least = self.costs.iter().copied().fold(f64::INFINITY, f64::min);
+        [least, self.costs.iter().copied().fold(0.0, f64::max)]
+    }
+}
