@@ -15,6 +15,8 @@ pub(super) struct Frames {
     is_text: bool,
     /// Whether a text has begun, which other frames may go on with.
     in_text: bool,
+    /// A text was compressed.
+    has_compressed: bool,
     /// What comes is no WebSocket, or is for no one without a key.
     is_lost: bool,
 }
@@ -65,6 +67,11 @@ impl Frames {
         }
     }
 
+    /// Whether there was something that is not a text and may have been one.
+    pub(super) fn has_passed_over(&self) -> bool {
+        self.has_compressed || self.is_lost
+    }
+
     /// As far as what has come of it tells.
     fn head_length(&self) -> usize {
         match (self.known, self.head[1] & 0x7f) {
@@ -83,11 +90,14 @@ impl Frames {
             127 => u64::from_be_bytes(extended),
             length => length.into(),
         };
-        // What extensions make of content (compression), and what a mask hides.
-        self.is_lost = first & 0x70 != 0 || second & 0x80 != 0;
+        // The first frame of a message that is compressed says so (RFC 7692 §6); no other bit means anything to us, nor can
+        // be read what a mask hides.
+        let is_compressed = first & 0x70 == 0x40 && matches!(first & 0x0f, 1 | 2);
+        self.has_compressed |= is_compressed;
+        self.is_lost = first & 0x70 != 0 && !is_compressed || second & 0x80 != 0;
         self.is_text = match first & 0x0f {
             0 => self.in_text,
-            1 => true,
+            1 if !is_compressed => true,
             // Frames that control the connection come between those of a message.
             8.. => false,
             _ => {
@@ -157,8 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_or_masked_ends_it() {
-        for broken in [frame(0xc1, b"compressed"), frame(0x81, b"").into_iter().map(|byte| byte | 0x80).collect()] {
+    fn what_is_compressed_is_passed_over() {
+        let compressed =
+            [frame(0x41, b"com"), frame(0x89, b"ping"), frame(0x00, b"pres"), frame(0x80, b"sed")].concat();
+        let bytes = [frame(0x81, b"one"), compressed, frame(0xc1, b"too"), frame(0x81, b"two")].concat();
+        assert_eq!(texts(&bytes), ["one", "two"]);
+    }
+
+    #[test]
+    fn what_is_masked_or_means_something_unknown_ends_it() {
+        let masked = frame(0x81, b"").into_iter().map(|byte| byte | 0x80).collect();
+        for broken in [masked, frame(0xa1, b"x"), frame(0x91, b"x"), frame(0xc0, b"x"), frame(0xc9, b"x")] {
             assert_eq!(texts(&[frame(0x81, b"one"), broken, frame(0x81, b"two")].concat()), ["one"]);
         }
     }

@@ -8,4 +8,5 @@ mod events;
 mod frames;
 mod json;
 pub mod model;
+mod skim;
 pub mod usage;

@@ -1,0 +1,98 @@
+//! Passing over a value of JSON without a look at what it is made of.
+
+use std::mem;
+
+use memchr::{memchr2, memchr3};
+
+/// A value of which some is yet to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Passing {
+    Text {
+        is_escaped: bool,
+    },
+    /// An array or an object. Brackets of the other kind come in pairs and need not be counted.
+    Nest {
+        brackets: (u8, u8),
+        depth: u64,
+        /// Within a text, whether its next byte is escaped.
+        text: Option<bool>,
+    },
+    /// A number or a literal.
+    Word,
+}
+
+impl Passing {
+    /// Over a value that begins with `byte`, if one may.
+    pub(super) fn over(byte: u8) -> Option<Self> {
+        match byte {
+            b'"' => Some(Self::Text { is_escaped: false }),
+            b'{' => Some(Self::Nest { brackets: (b'{', b'}'), depth: 1, text: None }),
+            b'[' => Some(Self::Nest { brackets: (b'[', b']'), depth: 1, text: None }),
+            b'-' | b'0'..=b'9' | b'a'..=b'z' => Some(Self::Word),
+            _ => None,
+        }
+    }
+
+    /// Takes more of the value from the beginning of `piece`, and says whether it ends there.
+    pub(super) fn pass<'a>(&mut self, piece: &mut &'a [u8]) -> (&'a [u8], bool) {
+        let end = match self {
+            Self::Text { is_escaped } => end_of_text(piece, is_escaped),
+            Self::Nest { brackets, depth, text } => end_of_nest(piece, *brackets, depth, text),
+            Self::Word => {
+                piece.iter().position(|byte| !matches!(byte, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E'))
+            }
+        };
+        let (value, rest) = piece.split_at_checked(end.unwrap_or(piece.len())).unwrap_or((piece, &[]));
+        *piece = rest;
+        (value, end.is_some())
+    }
+}
+
+/// Takes more of a text from the beginning of `piece`, without the quote that ends it, and says whether it ends there.
+pub(super) fn text<'a>(piece: &mut &'a [u8], is_escaped: &mut bool) -> (&'a [u8], bool) {
+    match end_of_text(piece, is_escaped) {
+        Some(end) => {
+            let text = piece.get(..end - 1).unwrap_or_default();
+            *piece = piece.get(end..).unwrap_or_default();
+            (text, true)
+        }
+        None => (mem::take(piece), false),
+    }
+}
+
+/// Where a text ends, behind its quote.
+fn end_of_text(bytes: &[u8], is_escaped: &mut bool) -> Option<usize> {
+    let mut at = usize::from(*is_escaped && !bytes.is_empty());
+    *is_escaped &= bytes.is_empty();
+    loop {
+        let mark = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes.get(mark) == Some(&b'"') {
+            return Some(mark + 1);
+        }
+        at = mark + 2;
+        *is_escaped = at > bytes.len();
+    }
+}
+
+/// Where an array or an object ends, behind its bracket.
+fn end_of_nest(bytes: &[u8], (open, close): (u8, u8), depth: &mut u64, text: &mut Option<bool>) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..)?;
+        if let Some(is_escaped) = text {
+            at += end_of_text(rest, is_escaped)?;
+            *text = None;
+            continue;
+        }
+        let mark = memchr3(b'"', open, close, rest)?;
+        at += mark + 1;
+        match rest.get(mark) {
+            Some(b'"') => *text = Some(false),
+            Some(byte) if *byte == open => *depth += 1,
+            _ => *depth -= 1,
+        }
+        if *depth == 0 {
+            return Some(at);
+        }
+    }
+}
