@@ -15,10 +15,18 @@ pub(super) struct Frames {
     is_text: bool,
     /// Whether a text has begun, which other frames may go on with.
     in_text: bool,
-    /// A text was compressed.
-    has_compressed: bool,
-    /// What comes is no WebSocket, or is for no one without a key.
-    is_lost: bool,
+    unread: Unread,
+}
+
+/// How much cannot be read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    #[default]
+    Nothing,
+    /// A message that was compressed, or more.
+    Some,
+    /// Everything from here on: it is no WebSocket, or for no one without a key.
+    Rest,
 }
 
 /// What was read of a text.
@@ -32,7 +40,7 @@ impl Frames {
     /// The next part, taken from the beginning of `piece`; [`None`] when there is no more in it.
     pub(super) fn next<'a>(&mut self, piece: &mut &'a [u8]) -> Option<Part<'a>> {
         loop {
-            if self.is_lost {
+            if self.unread == Unread::Rest {
                 *piece = &[];
                 return None;
             }
@@ -67,9 +75,9 @@ impl Frames {
         }
     }
 
-    /// Whether there was something that is not a text and may have been one.
-    pub(super) fn has_passed_over(&self) -> bool {
-        self.has_compressed || self.is_lost
+    /// Whether every text so far could be read.
+    pub(super) fn are_readable(&self) -> bool {
+        self.unread == Unread::Nothing
     }
 
     /// As far as what has come of it tells.
@@ -93,8 +101,12 @@ impl Frames {
         // The first frame of a message that is compressed says so (RFC 7692 §6); no other bit means anything to us, nor can
         // be read what a mask hides.
         let is_compressed = first & 0x70 == 0x40 && matches!(first & 0x0f, 1 | 2);
-        self.has_compressed |= is_compressed;
-        self.is_lost = first & 0x70 != 0 && !is_compressed || second & 0x80 != 0;
+        if is_compressed {
+            self.unread = Unread::Some;
+        }
+        if first & 0x70 != 0 && !is_compressed || second & 0x80 != 0 {
+            self.unread = Unread::Rest;
+        }
         self.is_text = match first & 0x0f {
             0 => self.in_text,
             1 if !is_compressed => true,

@@ -39,7 +39,7 @@ impl SocketUsageReader {
     /// Whether everything so far could be read. Not if a message was compressed, or this is no WebSocket.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        !self.frames.has_passed_over()
+        self.frames.are_readable()
     }
 
     fn hear(&mut self, said: Said, told: &mut impl FnMut(Usage, Option<&str>)) {
@@ -87,7 +87,10 @@ mod tests {
         frame(0x81, content)
     }
 
-    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<(Usage, Option<String>)>, bool) {
+    /// Each cost with its model, and whether all could be read.
+    type Heard<T> = (Vec<(T, Option<String>)>, bool);
+
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard<Usage> {
         let (mut reader, mut heard) = (SocketUsageReader::new(), Vec::new());
         for piece in pieces {
             reader.read(piece, |usage, model| heard.push((usage, model.map(str::to_owned))));
@@ -96,7 +99,7 @@ mod tests {
     }
 
     /// Input, cached and output tokens and the model of each, wherever the session is cut.
-    fn told(session: &[Vec<u8>]) -> (Vec<([u64; 3], Option<String>)>, bool) {
+    fn told(session: &[Vec<u8>]) -> Heard<[u64; 3]> {
         let session = session.concat();
         let whole = read([&session[..]]);
         for length in 1..session.len() {
@@ -173,7 +176,8 @@ mod tests {
         let mut reader = SocketUsageReader::new();
         let mut never = |_: Usage, _: Option<&str>| panic!("nothing was told");
         reader.read(&[&[0x81, 127, 0, 0, 0, 1, 0, 0, 0, 0], &br#"{"response":{"id":""#[..]].concat(), &mut never);
-        (0..64).for_each(|_| reader.read(&vec![b'x'; 1 << 20], &mut never));
+        let piece = vec![b'x'; 1 << 16];
+        (0..1 << 10).for_each(|_| reader.read(&piece, &mut never));
         assert!(reader.retained() <= 2 * LONGEST_USAGE);
     }
 

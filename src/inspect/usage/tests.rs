@@ -255,7 +255,7 @@ proptest! {
 #[test]
 fn long_values_are_passed_over_wherever_they_are_cut() {
     let numbers = "-0.0123456,".repeat(400);
-    let escapes: String = (0..70).map(|length| format!(r#"{}\\\"\u005c"#, "x".repeat(length))).collect();
+    let escapes: String = (0..70).flat_map(|length| ["x".repeat(length), r#"\\\"\u005c"#.to_owned()]).collect();
     let nested = format!("{}{}", r#"[{"a":"#.repeat(300), "}]".repeat(300).replacen('}', "1}", 1));
     let image = "iVBORw0KGgo/".repeat(400);
     let content = format!(
@@ -272,23 +272,23 @@ fn long_values_are_passed_over_wherever_they_are_cut() {
 
 #[test]
 fn nothing_long_is_kept() {
-    let filler = |byte: u8| vec![byte; 1 << 20];
-    for (kind, beginning, byte, times) in [
-        (JSON, r#"{"text":""#, b'x', 64),
-        (JSON, r#"{""#, b'x', 64),
-        (JSON, r#"{"usage":{"x":""#, b'x', 64),
-        (JSON, r#"{"model":""#, b'x', 64),
-        (JSON, r#"{"x":"#, b'1', 2),
-        (JSON, r#"{"x":["#, b'[', 2),
-        (JSON, r#"{"usage":{"x":["#, b'[', 2),
-        (JSON, "", b' ', 2),
-        (EVENTS, "", b'x', 64),
-        (EVENTS, "data: ", b'x', 64),
-        (EVENTS, r#"data: {"response":{"usage":""#, b'x', 64),
+    for (kind, beginning, byte, length) in [
+        (JSON, r#"{"text":""#, b'x', 1 << 20),
+        (JSON, r#"{""#, b'x', 1 << 20),
+        (JSON, r#"{"usage":{"x":""#, b'x', 64 << 20),
+        (JSON, r#"{"model":""#, b'x', 1 << 20),
+        (JSON, r#"{"x":"#, b'1', 1 << 18),
+        (JSON, r#"{"x":["#, b'[', 1 << 18),
+        (JSON, r#"{"usage":{"x":["#, b'[', 1 << 18),
+        (JSON, "", b' ', 1 << 18),
+        (EVENTS, "", b'x', 1 << 20),
+        (EVENTS, "data: ", b'x', 1 << 20),
+        (EVENTS, r#"data: {"response":{"usage":""#, b'x', 64 << 20),
     ] {
         let mut reader = reader(kind);
         reader.read(beginning.as_bytes());
-        (0..times).for_each(|_| reader.read(&filler(byte)));
+        let piece = vec![byte; 1 << 16];
+        (0..length >> 16).for_each(|_| reader.read(&piece));
         assert_eq!(reader.cost(), Cost::Untold);
         assert!(reader.retained() <= 2 * LONGEST_USAGE, "{beginning}: {}", reader.retained());
     }
