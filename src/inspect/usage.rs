@@ -63,15 +63,11 @@ impl UsageReader {
                         }
                         Part::End { is_done } => {
                             self.events = self.events.saturating_add(u64::from(!is_done));
-                            if message.is_at_start() {
-                                continue;
+                            if let Some(said) = message.end() {
+                                self.model = self.model.take().or(said.model);
+                                // What is told later holds: it is never in addition.
+                                self.cost = if said.cost == Cost::Untold { self.cost } else { said.cost };
                             }
-                            let Some(said) = message.end() else { continue };
-                            // What is said later holds, as far as something is.
-                            if said.cost != Cost::Untold {
-                                self.cost = said.cost;
-                            }
-                            self.model = self.model.take().or(said.model);
                         }
                     }
                 }

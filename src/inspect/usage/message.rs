@@ -1,5 +1,7 @@
 //! One JSON object of the resource that may tell a cost: an answer, an event, or a message of a session.
 
+use std::mem;
+
 use super::counted::Cost;
 use crate::inspect::skim::{Found, Place, Skim};
 
@@ -95,9 +97,12 @@ impl Message {
 
     /// What the object says if it is complete here, and begins with another one.
     pub(super) fn end(&mut self) -> Option<Said> {
+        if self.is_at_start() {
+            return None;
+        }
         let has_ended = self.skim.has_ended();
         self.skim.restart();
-        let said = std::mem::take(&mut self.said);
+        let said = mem::take(&mut self.said);
         has_ended.then_some(said)
     }
 
