@@ -74,6 +74,8 @@ fn json_tells_its_usage() {
             r#"{"prompt_tokens":32,"completion_tokens":90,"total_tokens":130,"completion_tokens_details":{"reasoning_tokens":8}}"#,
             Some([32, 0, 98, 8]),
         ),
+        (r#"{"completion_tokens":9,"completion_tokens_details":{"reasoning_tokens":94}}"#, Some([0, 0, 103, 94])),
+        (r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":6}}"#, Some([5, 5, 0, 0])),
         (r#"{"prompt_tokens":5,"prompt_tokens_details":null,"completion_tokens":null}"#, Some([5, 0, 0, 0])),
         ("null", None),
         ("{}", None),
@@ -85,7 +87,7 @@ fn json_tells_its_usage() {
         (r#"{"prompt_tokens":99999999999999999999999}"#, None),
         (r#"{"prompt_tokens":9999999999999}"#, None),
     ] {
-        let content = format!(r#"{{"model":"m", "usage" : {usage} ,"data":[]}}"#);
+        let content = format!(r#"{{"model":"","model":"m","model":"n", "usage" : {usage} ,"data":[]}}"#);
         assert_eq!(told(JSON, &content), (expected, Some("m".to_owned()), 0), "{content}");
     }
 }
@@ -158,6 +160,8 @@ fn events_tell_their_usage() {
             "event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"model\":\"m\",\"b64_json\":\"AA==\",\"usage\":{\"input_tokens\":5,\"output_tokens\":600,\"total_tokens\":605}}\n\n",
             (Some([5, 0, 600, 0]), m.clone(), 1),
         ),
+        ("data: {\"usage\":{\"input_tokens\":1}}\n\ndata: {\"usage\":nullx}\n\n", (None, None, 2)),
+        ("data: {\"usage\":{\"input_tokens\":1}\n\n", (None, None, 1)),
         (
             "data: {\"type\":\"speech.audio.delta\",\"audio\":\"AA==\"}\n\ndata: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6,\"total_tokens\":11}}\n\n",
             (Some([5, 0, 6, 0]), None, 2),
