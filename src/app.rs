@@ -31,9 +31,10 @@ use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::{Count, Lifecycle};
 use crate::management::{self, Catalogue, Deployments, Lists, Plane};
 use crate::server::{Answer, Content, Remote};
-use crate::status::{self, Readiness};
+use crate::status::{self, Events, Readiness};
 use crate::telemetry::denials::PeerDenials;
 use crate::telemetry::exchange::{Exchange, Explained, Route};
+use crate::telemetry::history::History;
 use crate::telemetry::meter::Sent;
 use crate::telemetry::misfits::Misfits;
 use crate::telemetry::recorder::{Observer, Recorder};
@@ -84,7 +85,7 @@ impl App {
         credentials: &Credentials,
         clock: SharedClock,
         lifecycle: Lifecycle,
-        observers: Vec<Arc<dyn Observer>>,
+        mut observers: Vec<Arc<dyn Observer>>,
     ) -> Result<Self, BuildError> {
         // One slot a scope: tokens of the two planes never mix, and a slow one never delays the other.
         let data = Arc::new(TokenSlot::new(config.upstream.scope.clone(), credentials.source(), clock.clone()));
@@ -99,17 +100,23 @@ impl App {
         let apps = Arc::new(Apps::new(config));
         let misfits = Misfits::new(clock.clone());
         let denials = Arc::new(PeerDenials::new(clock.clone()));
+        let history = Arc::new(History::new(clock.clone()));
+        observers.push(history.clone());
+        let recorder = Arc::new(Recorder::new(observers));
         let readiness = Readiness {
             apps: apps.clone(),
             tokens: data.clone(),
             management,
             refusals: refusals.clone(),
             denials: denials.clone(),
+            recorder: recorder.clone(),
+            history,
             lifecycle,
             began: clock.now(),
             clock,
             upstream: config.upstream.endpoint.to_string(),
             credential: credential::name(&config.credential.source),
+            lists_deployments: config.management.subscription_id.is_some(),
         };
         Ok(Self(Arc::new(Inner {
             forwarder: Forwarder::new(upstream, data.clone(), &config.upstream, refusals),
@@ -121,7 +128,7 @@ impl App {
             apps,
             denials,
             misfits,
-            recorder: Arc::new(Recorder::new(observers)),
+            recorder,
         })))
     }
 
@@ -249,15 +256,19 @@ fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Readiness) 
             .route("/openai/v1/models/{*id}", retrieve)
             .with_state(catalogue)
     });
+    let readiness = Arc::new(readiness);
+    let events =
+        Router::new().route("/status/events", get(status::events)).with_state(Arc::new(Events::new(readiness.clone())));
     let status = Router::new()
         .route("/", get(status::page))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/status", get(status::status))
-        .with_state(Arc::new(readiness));
+        .with_state(readiness);
     management
         .merge(models)
         .merge(status)
+        .merge(events)
         .method_not_allowed_fallback(|| async { ProxyError::MethodNotAllowed { allowed: "GET, HEAD" } })
         .fallback(|| async { ProxyError::NotFound })
 }

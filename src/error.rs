@@ -38,6 +38,12 @@ pub enum ProxyError {
         /// How many the app has, if the rest is kept for others.
         share: Option<usize>,
     },
+    /// So many watch the status that there is no room for more.
+    #[error("{most} viewers watch the status, and no more may")]
+    TooManyViewers {
+        /// How many may.
+        most: usize,
+    },
     /// The request names a host that is not this machine.
     #[error("this proxy answers to {allowed} only (access.allowed_hosts)")]
     HostDenied {
@@ -244,7 +250,9 @@ impl ProxyError {
                 StatusCode::BAD_GATEWAY
             }
             Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::CredentialUnavailable { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CredentialUnavailable { .. } | Self::Overloaded { .. } | Self::TooManyViewers { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -255,7 +263,7 @@ impl ProxyError {
             Self::InvalidPath(_) => "invalid_path",
             Self::InvalidRequest(_) | Self::HeadTooLarge => "invalid_request",
             Self::BodyTooLarge { .. } => "body_too_large",
-            Self::Overloaded { .. } => "overloaded",
+            Self::Overloaded { .. } | Self::TooManyViewers { .. } => "overloaded",
             Self::RequestTimeout { .. } => "request_timeout",
             Self::HostDenied { .. } => "host_denied",
             Self::OriginDenied => "origin_denied",
@@ -301,7 +309,7 @@ impl ProxyError {
             Self::UpstreamProtocol { .. } => "http_protocol_error",
             Self::UpstreamTimeout { .. } => "http_response_timeout",
             Self::CredentialUnavailable { .. } => "proxy_internal_error",
-            Self::Overloaded { .. } => "connection_limit_reached",
+            Self::Overloaded { .. } | Self::TooManyViewers { .. } => "connection_limit_reached",
         }
     }
 
@@ -320,7 +328,7 @@ impl ProxyError {
                 Some(*retry_after)
             }
             // Requests are short, mostly.
-            Self::Overloaded { .. } => Some(1),
+            Self::Overloaded { .. } | Self::TooManyViewers { .. } => Some(1),
             Self::InvalidPath(_)
             | Self::InvalidRequest(_)
             | Self::HeadTooLarge

@@ -75,7 +75,7 @@ impl Explainer {
             words: &words,
         };
         let hint = explain::hint(cause, &facts);
-        response.extensions_mut().insert(Explained(cause.name()));
+        response.extensions_mut().insert(Explained { cause: cause.name(), hint: hint.as_str().into() });
         let explained =
             content.filter(|_| self.is_asked).and_then(|content| explain::insert(&content, &hint)).map(Bytes::from);
         self.refusals.record(cause.name(), &hint);

@@ -1,7 +1,9 @@
 //! Whether the proxy is alive, and whether it can serve: for probes, and on a page for people.
 
+mod events;
 mod page;
 mod report;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,8 +21,11 @@ use crate::error::ToMendIt;
 use crate::identity::tokens::TokenSlot;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::denials::PeerDenials;
+use crate::telemetry::history::History;
+use crate::telemetry::recorder::Recorder;
 use crate::telemetry::refusals::Refusals;
 
+pub use events::{Events, events};
 pub use page::page;
 pub use report::status;
 
@@ -37,6 +42,10 @@ pub struct Readiness {
     pub refusals: Arc<Refusals>,
     /// Who may not connect, and has.
     pub denials: Arc<PeerDenials>,
+    /// What is under way.
+    pub recorder: Arc<Recorder>,
+    /// What has happened.
+    pub history: Arc<History>,
     /// When the process began to serve.
     pub began: SystemTime,
     /// Whether the end has begun.
@@ -47,6 +56,8 @@ pub struct Readiness {
     pub upstream: String,
     /// The credential's kind.
     pub credential: &'static str,
+    /// Whether the account's deployments can be listed.
+    pub lists_deployments: bool,
 }
 
 /// Something that is in the way of serving.

@@ -1,4 +1,4 @@
-//! `GET /status`: who we are, with which tokens, and how they were come by.
+//! `GET /status`: who we are, with which tokens, how they were come by, and what they were used for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,18 +10,22 @@ use axum::response::IntoResponse;
 use http::header::CACHE_CONTROL;
 use serde::Serialize;
 
-use super::Readiness;
+use super::traffic::{RequestError, Requests};
+use super::{Obstacle, Readiness};
 use crate::apps;
 use crate::identity::CredentialError;
 use crate::identity::claims::Claims;
 use crate::identity::tokens::{Failure, TokenSlot};
 use crate::telemetry::denials::Who;
+use crate::telemetry::history::usage::Used;
 use crate::telemetry::tally::Counted;
 
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     version: &'static str,
-    uptime_seconds: u64,
+    pub(super) uptime_seconds: u64,
+    ready: bool,
+    reasons: Vec<Obstacle>,
     upstream: String,
     credential: Credential,
     identity: Option<Identity>,
@@ -29,6 +33,10 @@ struct Report {
     apps: Vec<App>,
     refusals: Vec<Refused>,
     denied_peers: Vec<DeniedPeer>,
+    lists_deployments: bool,
+    requests: Requests,
+    usage: Vec<Used>,
+    errors: Vec<RequestError>,
 }
 
 /// Connections of a user that may not connect.
@@ -130,10 +138,14 @@ pub async fn status(State(readiness): State<Arc<Readiness>>) -> impl IntoRespons
 }
 
 impl Report {
-    fn of(readiness: &Readiness) -> Self {
+    pub(super) fn of(readiness: &Readiness) -> Self {
+        let reasons = readiness.obstacles();
+        let totals = readiness.history.totals();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: readiness.clock.now().duration_since(readiness.began).map_or(0, |time| time.as_secs()),
+            ready: reasons.is_empty(),
+            reasons,
             upstream: readiness.upstream.clone(),
             credential: Credential::of(readiness),
             identity: readiness.tokens.held().map(|token| Identity::of(&token.claims)),
@@ -141,6 +153,10 @@ impl Report {
             apps: readiness.apps.all().map(App::of).collect(),
             refusals: readiness.refusals.seen().into_iter().map(Refused::of).collect(),
             denied_peers: readiness.denials.seen().into_iter().map(DeniedPeer::of).collect(),
+            lists_deployments: readiness.lists_deployments,
+            requests: Requests::of(&totals, &readiness.recorder),
+            usage: totals.usage,
+            errors: totals.mishaps.into_iter().map(RequestError::of).collect(),
         }
     }
 }
@@ -232,6 +248,6 @@ impl LastFailure {
 }
 
 /// As RFC 3339 writes a time.
-fn written(time: SystemTime) -> String {
+pub(super) fn written(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -41,7 +41,7 @@ pub struct Exchange {
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
     bytes: u64,
-    cause: Option<&'static str>,
+    explained: Option<Explained>,
     end: End,
     /// The model that is asked for.
     asked: Asked,
@@ -54,7 +54,8 @@ pub struct Exchange {
     meter: Option<Box<Meter>>,
     /// One of the places for requests under way.
     place: Option<Place>,
-    _present: Present,
+    /// What is not the proxy's own counts among the requests under way.
+    present: Option<Present>,
 }
 
 /// Who spends tokens by what follows a switch of protocols.
@@ -65,9 +66,15 @@ pub struct Spending {
     asked: Asked,
 }
 
-/// Why the resource refused a request, as far as the proxy knows: an extension of the response, for its log line.
-#[derive(Debug, Clone, Copy)]
-pub struct Explained(pub &'static str);
+/// Why the resource refused a request, as far as the proxy knows: an extension of the response, for its log line and for
+/// `/status`.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// A word for it.
+    pub cause: &'static str,
+    /// What a person can do about it.
+    pub hint: Arc<str>,
+}
 
 /// Where a request was meant to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,13 +106,13 @@ impl Exchange {
             route: Route::Own,
             id,
             app,
-            _present: recorder.in_flight.enter(),
+            present: None,
             recorder,
             began: Instant::now(),
             status: None,
             first_byte: None,
             bytes: 0,
-            cause: None,
+            explained: None,
             end: End::Abandoned,
             asked: Asked::default(),
             upstream_id: None,
@@ -119,6 +126,8 @@ impl Exchange {
     /// It is known where the request goes.
     pub fn routed(&mut self, route: Route) {
         self.route = route;
+        // Probes and whoever watches the status are no traffic.
+        self.present = (route != Route::Own).then(|| self.recorder.in_flight.enter());
     }
 
     /// Where the request goes, as far as that is known.
@@ -139,8 +148,12 @@ impl Exchange {
     }
 
     /// It is known why the resource refused the request.
-    pub fn explained(&mut self, Explained(cause): Explained) {
-        self.cause = Some(cause);
+    pub fn explained(&mut self, explained: Explained) {
+        self.explained = Some(explained);
+    }
+
+    fn cause(&self) -> Option<&'static str> {
+        self.explained.as_ref().map(|explained| explained.cause)
     }
 
     /// Where it is to be said which model the request asks for.
@@ -240,7 +253,7 @@ impl Drop for Exchange {
 macro_rules! line {
     ($level:expr, $exchange:expr, $finished:expr) => {{
         let Finished { method, status, duration, bytes, outcome, route, app, model, error, .. } = $finished;
-        let Exchange { cause, upstream_id, returned_id, end, .. } = $exchange;
+        let Exchange { upstream_id, returned_id, end, .. } = $exchange;
         tracing::event!(
             target: REQUESTS,
             $level,
@@ -253,7 +266,7 @@ macro_rules! line {
             route = route.as_str(),
             app,
             model,
-            cause,
+            cause = $exchange.cause(),
             code = end.code(),
             error,
             id = text($finished.id).unwrap_or("-"),
@@ -280,8 +293,9 @@ impl Exchange {
             first_byte: self.first_byte,
             bytes: self.bytes,
             outcome: self.end.outcome(),
-            code: self.end.code().or(self.cause),
+            code: self.end.code().or(self.cause()),
             error: self.end.error(),
+            hint: self.explained.as_ref().map(|explained| &*explained.hint),
             id: &self.id,
             upstream_id: self.upstream_id.as_ref(),
         }

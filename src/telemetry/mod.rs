@@ -3,6 +3,7 @@
 pub mod asked;
 pub mod denials;
 pub mod exchange;
+pub mod history;
 pub mod logs;
 pub mod meter;
 pub mod misfits;

@@ -65,6 +65,8 @@ pub struct Finished<'a> {
     pub code: Option<&'static str>,
     /// The proxy's own error, or how the response broke off, for people.
     pub error: Option<&'a str>,
+    /// What a person can do about the resource's refusal, where the proxy can tell.
+    pub hint: Option<&'a str>,
     /// How the request is called.
     pub id: &'a HeaderValue,
     /// How the resource calls it.
@@ -100,7 +102,7 @@ pub struct Spent<'a> {
 pub struct Recorder {
     observers: Vec<Arc<dyn Observer>>,
     models: Names,
-    /// Requests under way.
+    /// Requests under way that are for Azure.
     pub in_flight: Count,
     /// Callers' connections.
     pub connections: Count,

@@ -1,0 +1,212 @@
+//! `GET /status/events`: the status and the last minutes, and then whatever changes, as server-sent events.
+//!
+//! One task looks what has changed, for all viewers, while there are any. A viewer that does not keep up misses some, and
+//! then gets everything anew.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, Sse};
+use futures_util::stream;
+use http::header::CACHE_CONTROL;
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Readiness;
+use super::report::Report;
+use crate::error::ProxyError;
+use crate::telemetry::history::SLOTS;
+use crate::telemetry::history::reading::{Reading, SlotReading};
+
+/// How many may watch.
+const MOST_VIEWERS: usize = 32;
+/// How often it is looked what has changed.
+const PERIOD: Duration = Duration::from_secs(1);
+/// After how long a browser comes back whose connection broke.
+const RETRY: Duration = Duration::from_secs(2);
+/// How many events a viewer may be behind.
+const MOST_BEHIND: usize = 16;
+/// The newest slot, and the one that was it when it was looked last.
+const NEWEST: usize = 2;
+
+/// What viewers are told.
+#[derive(Debug)]
+pub struct Events {
+    readiness: Arc<Readiness>,
+    places: Arc<Semaphore>,
+    sender: broadcast::Sender<Event>,
+    told: Mutex<Told>,
+}
+
+/// What all viewers know, since there are any.
+#[derive(Debug, Default)]
+struct Told {
+    /// Whether the task runs that tells them.
+    is_running: bool,
+    /// The status but for the time.
+    status: String,
+    slots: Vec<SlotReading>,
+    renamed: u64,
+}
+
+/// One who watches.
+#[derive(Debug)]
+struct Viewer {
+    events: Arc<Events>,
+    next: VecDeque<Event>,
+    later: broadcast::Receiver<Event>,
+    is_over: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The handler.
+///
+/// # Errors
+///
+/// [`ProxyError::TooManyViewers`].
+pub async fn events(State(events): State<Arc<Events>>) -> Result<impl IntoResponse, ProxyError> {
+    let place = events.places.clone().try_acquire_owned();
+    let place = place.map_err(|_| ProxyError::TooManyViewers { most: MOST_VIEWERS })?;
+    let viewer = Viewer::new(events, place);
+    Ok(([(CACHE_CONTROL, "no-store")], Sse::new(stream::unfold(viewer, Viewer::next))))
+}
+
+impl Events {
+    /// Nobody watches yet.
+    #[must_use]
+    pub fn new(readiness: Arc<Readiness>) -> Self {
+        let told = Told::default();
+        Self {
+            readiness,
+            places: Arc::new(Semaphore::new(MOST_VIEWERS)),
+            sender: broadcast::Sender::new(MOST_BEHIND),
+            told: Mutex::new(told),
+        }
+    }
+
+    /// Everything as it is now, and whatever changes later.
+    fn join(self: &Arc<Self>) -> (VecDeque<Event>, broadcast::Receiver<Event>) {
+        // Held until both are there, so that nothing is told between them.
+        let mut told = self.told();
+        let later = self.sender.subscribe();
+        if !told.is_running {
+            *told = self.now();
+            tokio::spawn(self.clone().tell_changes());
+        }
+        let history = self.readiness.history.reading(SLOTS);
+        (VecDeque::from([self.status(), event("history", &history)]), later)
+    }
+
+    async fn tell_changes(self: Arc<Self>) {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut told = self.told();
+            if self.sender.receiver_count() == 0 {
+                told.is_running = false;
+                return;
+            }
+            for event in self.changes(&mut told) {
+                // Whoever has just gone needs to know nothing.
+                let _ = self.sender.send(event);
+            }
+        }
+    }
+
+    /// What has changed since the last time.
+    fn changes(&self, told: &mut Told) -> Vec<Event> {
+        let mut events = self.slots(told);
+        let status = self.status_but_for_time();
+        if status != told.status {
+            told.status = status;
+            events.push(self.status());
+        }
+        events
+    }
+
+    fn slots(&self, told: &mut Told) -> Vec<Event> {
+        let Reading { slots, renamed, .. } = self.readiness.history.reading(NEWEST);
+        let last = told.slots.last().map_or(0, |slot| slot.at);
+        let follows = slots.first().is_some_and(|slot| slot.at <= last) && renamed == told.renamed;
+        let is_news = |slot: &&SlotReading| slot.at >= last && !told.slots.contains(slot);
+        let events = if follows {
+            slots.iter().filter(is_news).map(|slot| event("slot", slot)).collect()
+        } else {
+            vec![event("history", &self.readiness.history.reading(SLOTS))]
+        };
+        (told.slots, told.renamed) = (slots, renamed);
+        events
+    }
+
+    /// What the first viewer knows.
+    fn now(&self) -> Told {
+        let Reading { slots, renamed, .. } = self.readiness.history.reading(NEWEST);
+        Told { is_running: true, status: self.status_but_for_time(), slots, renamed }
+    }
+
+    fn status(&self) -> Event {
+        event("status", &Report::of(&self.readiness))
+    }
+
+    /// Without what always changes.
+    fn status_but_for_time(&self) -> String {
+        let mut report = Report::of(&self.readiness);
+        report.uptime_seconds = 0;
+        json(&report)
+    }
+
+    /// A panic elsewhere leaves nothing half done in here that matters.
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Viewer {
+    fn new(events: Arc<Events>, place: OwnedSemaphorePermit) -> Self {
+        let (mut next, later) = events.join();
+        next.push_front(Event::default().retry(RETRY));
+        Self { events, next, later, is_over: false, _place: place }
+    }
+
+    /// The next event, until the end of the proxy begins.
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if let Some(event) = self.next.pop_front() {
+                return Some((Ok(event), self));
+            }
+            if self.is_over {
+                return None;
+            }
+            let event = tokio::select! {
+                biased;
+                // Nothing else would end this: the last words, and the connection is free.
+                () = self.events.readiness.lifecycle.ending() => {
+                    self.is_over = true;
+                    Ok(self.events.status())
+                }
+                event = self.later.recv() => event,
+            };
+            match event {
+                Ok(event) => self.next.push_back(event),
+                Err(RecvError::Lagged(_)) => (self.next, self.later) = self.events.join(),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+fn event(name: &str, content: &impl Serialize) -> Event {
+    Event::default().event(name).data(json(content))
+}
+
+fn json(content: &impl Serialize) -> String {
+    #[expect(clippy::expect_used, reason = "names, texts and numbers: nothing that JSON cannot say")]
+    serde_json::to_string(content).expect("JSON")
+}
