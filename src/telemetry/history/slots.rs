@@ -107,7 +107,7 @@ impl Slots {
             slot.errors = slot.errors.saturating_add(went_wrong.into());
         }
         if let Some(time) = first_byte {
-            self.first_bytes.saturating_record(micros(time));
+            self.first_bytes.saturating_record(micros(time.min(SLOWEST)));
         }
     }
 

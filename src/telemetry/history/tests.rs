@@ -3,24 +3,55 @@ use std::time::SystemTime;
 
 use http::{HeaderValue, Method};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::operation::Operation;
+use super::reading::SlotReading;
 use super::*;
 use crate::clock::ManualClock;
 use crate::inspect::usage::Usage;
 
 const NOON: Duration = Duration::from_secs(1_800_000_000);
 
-fn history() -> (History, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH + NOON));
-    (History::new(clock.clone()), clock)
+/// Slots whose clocks are set by hand.
+struct World {
+    slots: Slots,
+    runs: Instant,
+    wall: SystemTime,
 }
 
-/// Time passes, for both clocks.
-async fn pass(clock: &ManualClock, time: Duration) {
-    clock.advance(time);
-    tokio::time::advance(time).await;
+impl World {
+    fn new() -> Self {
+        let (runs, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + NOON);
+        Self { slots: Slots::new(runs, wall), runs, wall }
+    }
+
+    /// Time passes, for both clocks.
+    fn pass(&mut self, time: Duration) {
+        self.runs += time;
+        self.wall += time;
+    }
+
+    /// A request ends, and finds its slot as it does in [`History::now`].
+    fn ask(&mut self) {
+        if self.slots.are_over(self.runs) {
+            self.slots.look(self.runs, self.wall);
+        }
+        self.slots.count(false, None);
+    }
+
+    /// Requests by the slot's name, counted from noon, of those that have any. All slots follow one another.
+    fn counted(&mut self) -> Vec<(i64, u64)> {
+        self.slots.look(self.runs, self.wall);
+        let read = Reading::of(&self.slots.newest(SLOTS), &[]);
+        let at = |slot: &SlotReading| {
+            i64::try_from(slot.at).expect("a time") - i64::try_from(NOON.as_secs()).expect("a time")
+        };
+        assert_eq!(read.slots.len(), SLOTS);
+        assert!(read.slots.windows(2).all(|pair| at(&pair[1]) == at(&pair[0]) + 5), "{read:?}");
+        let requests = |slot| serde_json::to_value(slot).expect("JSON")["requests"].as_u64().expect("a number");
+        read.slots.iter().map(|slot| (at(slot), requests(slot))).filter(|(_, requests)| *requests > 0).collect()
+    }
 }
 
 fn finish(history: &History, route: Route, outcome: Outcome, status: Option<u16>) {
@@ -46,78 +77,59 @@ fn finish(history: &History, route: Route, outcome: Outcome, status: Option<u16>
     });
 }
 
-fn ask(history: &History) {
-    finish(history, Route::Resource, Outcome::Completed, Some(200));
+#[test]
+fn a_request_belongs_to_the_slot_in_which_it_ends() {
+    let mut world = World::new();
+    world.ask();
+    world.pass(Duration::from_millis(4999));
+    world.ask();
+    world.pass(Duration::from_millis(1));
+    world.ask();
+    world.pass(Duration::from_secs(12));
+    world.ask();
+    assert_eq!(world.counted(), [(0, 2), (5, 1), (15, 1)]);
+    world.pass(STEP * 178);
+    assert_eq!(world.counted(), [(15, 1)], "what is older than a quarter of an hour is forgotten");
+    world.pass(STEP * 10_000);
+    assert_eq!(world.counted(), []);
 }
 
-/// Requests by the slot's name, counted from noon, of those that have any. All slots follow one another.
-fn counted(history: &History) -> Vec<(i64, u64)> {
-    let read = serde_json::to_value(history.reading(SLOTS)).expect("JSON");
-    let slots = read["slots"].as_array().expect("slots");
-    assert_eq!(slots.len(), SLOTS);
-    let at = |slot: &Value| slot["at"].as_i64().expect("a time");
-    assert!(slots.windows(2).all(|pair| at(&pair[1]) == at(&pair[0]) + 5), "{slots:?}");
-    let noon = i64::try_from(NOON.as_secs()).expect("a time");
-    let some = slots.iter().filter(|slot| slot["requests"] != 0);
-    some.map(|slot| (at(slot) - noon, slot["requests"].as_u64().expect("a number"))).collect()
+#[test]
+fn a_machine_that_sleeps_leaves_a_gap() {
+    let mut world = World::new();
+    world.ask();
+    world.wall += Duration::from_secs(60);
+    assert_eq!(world.counted(), [(0, 1)]);
+    world.ask();
+    assert_eq!(world.counted(), [(0, 1), (60, 1)]);
+    world.wall += Duration::from_secs(1_000_000);
+    world.pass(STEP);
+    world.ask();
+    assert_eq!(world.counted(), [(1_000_065, 1)]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_request_belongs_to_the_slot_in_which_it_ends() {
-    let (history, clock) = history();
-    ask(&history);
-    pass(&clock, Duration::from_millis(4999)).await;
-    ask(&history);
-    pass(&clock, Duration::from_millis(1)).await;
-    ask(&history);
-    pass(&clock, Duration::from_secs(12)).await;
-    ask(&history);
-    assert_eq!(counted(&history), [(0, 2), (5, 1), (15, 1)]);
-    pass(&clock, STEP * 178).await;
-    assert_eq!(counted(&history), [(15, 1)], "what is older than a quarter of an hour is forgotten");
-    pass(&clock, STEP * 10_000).await;
-    assert_eq!(counted(&history), []);
-    assert_eq!(history.totals().requests, 4);
+#[test]
+fn a_clock_that_is_set_back_renames_what_there_is() {
+    let mut world = World::new();
+    world.ask();
+    world.pass(STEP);
+    world.ask();
+    world.wall -= Duration::from_secs(3600);
+    assert_eq!(world.counted(), [(-3600, 1), (-3595, 1)]);
+    assert_eq!(world.slots.newest(1).renamed, 1);
+    world.wall -= Duration::from_secs(4);
+    world.ask();
+    assert_eq!(world.counted(), [(-3600, 1), (-3595, 2)], "what is less than a slot does not matter");
+    world.wall = SystemTime::UNIX_EPOCH - STEP;
+    world.ask();
+    world.slots.look(world.runs, world.wall);
+    assert_eq!(world.slots.newest(1).newest, 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_machine_that_sleeps_leaves_a_gap() {
-    let (history, clock) = history();
-    ask(&history);
-    clock.advance(Duration::from_secs(60));
-    assert_eq!(counted(&history), [(0, 1)]);
-    ask(&history);
-    assert_eq!(counted(&history), [(0, 1), (60, 1)]);
-    clock.advance(Duration::from_secs(1_000_000));
-    ask(&history);
-    pass(&clock, STEP).await;
-    ask(&history);
-    let seen = counted(&history);
-    assert_eq!(seen.last(), Some(&(1_000_065, 1)), "{seen:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_renames_what_there_is() {
-    let (history, clock) = history();
-    ask(&history);
-    pass(&clock, STEP).await;
-    ask(&history);
-    let before = history.reading(1).renamed;
-    clock.set_back(Duration::from_secs(3600));
-    assert_eq!(counted(&history), [(-3600, 1), (-3595, 1)]);
-    assert_ne!(history.reading(1).renamed, before);
-    clock.set_back(Duration::from_secs(4));
-    ask(&history);
-    assert_eq!(counted(&history), [(-3600, 1), (-3595, 2)], "what is less than a slot does not matter");
-    clock.set_back(NOON);
-    ask(&history);
-    assert_eq!(history.reading(1).slots[0].at % 5, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_what_goes_to_azure_is_traffic_and_who_leaves_is_no_error() {
+#[test]
+fn only_what_goes_to_azure_is_traffic_and_who_leaves_is_no_error() {
     use Outcome::{Abandoned, BrokeOff, Completed, Refused};
-    let (history, _) = history();
+    let history = History::new(Arc::new(ManualClock::stopped()));
     for (route, outcome, status, expected) in [
         (Route::Resource, Completed, Some(200), (1, 0, 0)),
         (Route::Management, Completed, Some(200), (2, 0, 0)),
@@ -134,28 +146,31 @@ async fn only_what_goes_to_azure_is_traffic_and_who_leaves_is_no_error() {
         let Totals { requests, errors, mishaps, .. } = history.totals();
         assert_eq!((requests, errors, mishaps.len()), expected, "{route:?} {outcome:?} {status:?}");
     }
-    let slot = serde_json::to_value(&history.reading(1).slots[0]).expect("JSON");
-    assert_eq!((&slot["requests"], &slot["errors"]), (&json!(7), &json!(3)));
-    let p50 = slot["first_byte_ms"]["p50"].as_f64().expect("a time");
-    assert!((p50 - 20.0).abs() < 0.2, "{slot}");
+    // Should that have taken so long that there are two slots.
+    let sum = |name: &str| -> u64 {
+        let read = serde_json::to_value(history.reading(SLOTS)).expect("JSON");
+        read["slots"].as_array().expect("slots").iter().map(|slot| slot[name].as_u64().expect("a number")).sum()
+    };
+    assert_eq!((sum("requests"), sum("errors")), (7, 3));
 }
 
-#[tokio::test(start_paused = true)]
-async fn tokens_are_told_by_series_while_there_is_room() {
-    let (history, _) = history();
+#[test]
+fn tokens_are_told_by_series_while_there_is_room() {
+    let (mut slots, mut uses) = (World::new().slots, Uses::default());
     for number in 0..20 {
         let model = format!("model-{number}");
         for usage in [Some(Usage { input: 10, cached: 5, output: number, reasoning: 0 }), None] {
-            history.spent(&Spent { app: "app", model: &model, usage });
+            let series = uses.add(&Spent { app: "app", model: &model, usage });
+            slots.spend(series, usage.map_or(0, |usage| usage.total()));
         }
     }
-    let slot = serde_json::to_value(&history.reading(1).slots[0]).expect("JSON");
+    let slot = serde_json::to_value(&Reading::of(&slots.newest(1), &uses.names()).slots[0]).expect("JSON");
     let tokens = slot["tokens"].as_array().expect("series");
     assert_eq!(tokens.len(), 13);
     assert_eq!(tokens[11], json!({ "app": "app", "model": "model-11", "total": 21 }));
     let rest: u64 = (12..20).map(|number| number + 10).sum();
     assert_eq!(tokens[12], json!({ "app": "others", "model": "others", "total": rest }));
-    let usage = serde_json::to_value(history.totals().usage).expect("JSON");
+    let usage = serde_json::to_value(uses.all()).expect("JSON");
     assert_eq!(usage.as_array().expect("rows").len(), 20);
     let row = json!({
         "app": "app", "model": "model-7", "requests": 2, "unknown": 1, "input": 10, "cached": 5, "output": 7, "reasoning": 0
