@@ -1,0 +1,116 @@
+//! What `/status` counts: requests, what they cost, and what went wrong, with nothing of what was said in them.
+
+use aoai_auth_proxy::emulator::{Action, Route};
+use serde_json::{Value, json};
+
+use crate::support::{World, chat, within};
+
+/// The status once `requests` are over and none is under way: a caller may have its answer before it has been counted.
+pub(crate) async fn settled(world: &World, requests: u64) -> Value {
+    within(async {
+        loop {
+            let status: Value = world.get("/status").await.json().await.unwrap();
+            if status["requests"]["total"] == requests && status["requests"]["in_flight"] == 0 {
+                break status;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_and_what_they_cost_are_counted() {
+    let world = World::with(&["apps.talker.key=talkers-key"], |_| ()).await;
+    let mut expected = [0, 0];
+    for _ in 0..3 {
+        let answer: Value = world.chat().await.json().await.unwrap();
+        expected[0] += answer["usage"]["prompt_tokens"].as_u64().unwrap();
+        expected[1] += answer["usage"]["completion_tokens"].as_u64().unwrap();
+    }
+    // Which does not say what it has cost.
+    world.chat_stream().await.text().await.unwrap();
+    let request = world.client.post(world.url("/v1/chat/completions")).header("api-key", "talkers-key");
+    within(request.json(&chat(false)).send()).await.unwrap().text().await.unwrap();
+    let status = settled(&world, 5).await;
+    assert_eq!(status["requests"]["errors"], 0, "{status}");
+    let usage = status["usage"].as_array().unwrap();
+    assert_eq!(usage.len(), 2);
+    let row = json!({
+        "app": "-", "model": "gpt-4o-mini", "requests": 4, "unknown": 1,
+        "input": expected[0], "cached": 0, "output": expected[1], "reasoning": 0,
+    });
+    assert_eq!(usage[0], row);
+    assert_eq!(
+        (&usage[1]["app"], &usage[1]["requests"], &usage[1]["unknown"]),
+        (&json!("talker"), &json!(1), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn what_is_the_proxys_own_is_no_traffic() {
+    let world = World::new().await;
+    world.chat().await.text().await.unwrap();
+    for path in ["/", "/healthz", "/readyz", "/status", "/nowhere"] {
+        world.get(path).await;
+    }
+    world.get("/management/models").await.text().await.unwrap();
+    let status = settled(&world, 2).await;
+    assert_eq!(status["requests"]["errors"], 0);
+    assert!(status["requests"]["open_connections"].as_u64().unwrap() > 0);
+    let errors = status["errors"].as_array().unwrap();
+    assert_eq!((errors.len(), &errors[0]["code"], &errors[0]["status"]), (1, &json!("not_found"), &json!(404)));
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_counted_until_it_is_over() {
+    let world = World::new().await;
+    world.fault(Route::Chat, Action::Hold { after_events: 1 }, Some(1));
+    let mut stream = world.chat_stream().await;
+    within(stream.chunk()).await.unwrap().expect("the first event");
+    let status: Value = world.get("/status").await.json().await.unwrap();
+    assert_eq!((&status["requests"]["in_flight"], &status["requests"]["total"]), (&json!(1), &json!(0)));
+    // Whoever leaves makes no error.
+    drop(stream);
+    assert_eq!(settled(&world, 1).await["requests"]["errors"], 0);
+}
+
+#[tokio::test]
+async fn what_went_wrong_is_told_and_nothing_of_what_was_said() {
+    let world = World::new().await;
+    let ask = async |id: &str| {
+        let request = world.client.post(world.url("/v1/chat/completions?secret=of-the-query"));
+        let request = request.header("x-request-id", id).json(&chat(false));
+        // Some of these break off.
+        let _ = within(request.send()).await.unwrap().text().await;
+    };
+    world.fault(Route::Chat, Action::status(429), Some(3));
+    for id in ["first", "second", "third"] {
+        ask(id).await;
+    }
+    settled(&world, 3).await;
+    world.fault(Route::Chat, Action::Cut { after_bytes: 20 }, Some(1));
+    ask("cut").await;
+    settled(&world, 4).await;
+    world.azure.control().set_role(false);
+    ask("without-a-role").await;
+    let status = settled(&world, 5).await;
+    assert_eq!(status["requests"]["errors"], 5);
+    let errors = status["errors"].as_array().unwrap();
+    let told = |error: &Value| (error["id"].clone(), error["status"].clone(), error["count"].clone());
+    assert_eq!(told(&errors[0]), (json!("without-a-role"), json!(401), json!(1)));
+    assert_eq!(told(&errors[1]), (json!("cut"), json!(200), json!(1)));
+    assert_eq!(told(&errors[2]), (json!("third"), json!(429), json!(3)));
+    assert_eq!(errors.len(), 3);
+    assert_eq!(errors[0]["code"], status["refusals"][0]["cause"]);
+    assert_eq!(errors[0]["hint"], status["refusals"][0]["hint"]);
+    assert!(errors[1]["message"].as_str().unwrap().starts_with("the answer broke off: "), "{status}");
+    assert_eq!(errors[2]["message"], "the resource answered 429");
+    assert_eq!(
+        (&errors[2]["model"], &errors[2]["hint"], &errors[2]["code"]),
+        (&json!("gpt-4o-mini"), &Value::Null, &Value::Null)
+    );
+    let text = status.to_string();
+    for secret in ["of-the-query", "one two three", "eyJ"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
