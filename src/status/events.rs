@@ -210,3 +210,96 @@ fn json(content: &impl Serialize) -> String {
     #[expect(clippy::expect_used, reason = "names, texts and numbers: nothing that JSON cannot say")]
     serde_json::to_string(content).expect("JSON")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::Apps;
+    use crate::clock::ManualClock;
+    use crate::config::{Config, Overrides};
+    use crate::identity::credential::Credentials;
+    use crate::identity::tokens::TokenSlot;
+    use crate::lifecycle::Lifecycle;
+    use crate::telemetry::denials::PeerDenials;
+    use crate::telemetry::history::History;
+    use crate::telemetry::recorder::Recorder;
+    use crate::telemetry::refusals::Refusals;
+    use crate::{clock::Clock, tls};
+
+    /// Of a proxy that is asked for nothing.
+    fn events() -> Arc<Events> {
+        let assignments = vec!["upstream.endpoint=http://127.0.0.1:9".to_owned()];
+        let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
+        let clock = Arc::new(ManualClock::stopped());
+        let credentials =
+            Credentials::new(&config, tls::client(&[]).expect("TLS"), clock.clone()).expect("credentials");
+        let tokens = Arc::new(TokenSlot::new(config.upstream.scope.clone(), credentials.source(), clock.clone()));
+        Arc::new(Events::new(Arc::new(Readiness {
+            tokens: tokens.clone(),
+            management: tokens,
+            apps: Arc::new(Apps::new(&config)),
+            refusals: Arc::new(Refusals::new(clock.clone())),
+            denials: Arc::new(PeerDenials::new(clock.clone())),
+            recorder: Arc::new(Recorder::new(Vec::new())),
+            history: Arc::new(History::new(clock.clone())),
+            began: clock.now(),
+            lifecycle: Lifecycle::new(),
+            clock,
+            upstream: String::new(),
+            credential: "none",
+            lists_deployments: false,
+        })))
+    }
+
+    fn viewer(events: &Arc<Events>) -> Viewer {
+        let place = events.places.clone().try_acquire_owned().expect("a place");
+        Viewer::new(events.clone(), place)
+    }
+
+    /// The names of so many events.
+    async fn hear(mut viewer: Viewer, count: usize) -> (Vec<&'static str>, Viewer) {
+        let mut heard = Vec::new();
+        for _ in 0..count {
+            let (Ok(event), next) = viewer.next().await.expect("an event");
+            let text = format!("{event:?}");
+            let names = ["event: status", "event: history", "event: test", "retry: "];
+            heard.push(names.into_iter().find(|name| text.contains(name)).expect("a known event"));
+            viewer = next;
+        }
+        (heard, viewer)
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_keep_up_gets_everything_anew() {
+        let events = events();
+        let (slow, quick) = (viewer(&events), viewer(&events));
+        let begin = ["retry: ", "event: status", "event: history"];
+        let (heard, mut quick) = hear(quick, 3).await;
+        assert_eq!(heard, begin);
+        for _ in 0..10 * MOST_BEHIND {
+            events.sender.send(event("test", &())).expect("viewers");
+            (_, quick) = hear(quick, 1).await;
+        }
+        let (heard, slow) = hear(slow, 5).await;
+        assert_eq!(heard, [&begin[..], &begin[1..]].concat());
+        events.sender.send(event("test", &())).expect("viewers");
+        assert_eq!(hear(slow, 1).await.0, ["event: test"], "and is told of what comes after");
+        drop(quick);
+    }
+
+    #[tokio::test]
+    async fn nothing_runs_while_nobody_watches() {
+        let events = events();
+        for _ in 0..2 {
+            let viewers = [viewer(&events), viewer(&events)];
+            assert!(events.told().is_running);
+            assert_eq!(events.places.available_permits(), MOST_VIEWERS - 2);
+            drop(viewers);
+            assert_eq!(events.places.available_permits(), MOST_VIEWERS);
+            while events.told().is_running {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(Arc::strong_count(&events), 1, "nothing is left of the task");
+        }
+    }
+}
