@@ -77,7 +77,7 @@ impl Watch {
     }
 
     /// Watches until it ends; the last status.
-    pub(crate) async fn to_the_end(&mut self) -> Value {
+    pub(crate) async fn last_status(&mut self) -> Value {
         while self.next().await.is_some() {}
         self.status.take()
     }

@@ -95,7 +95,7 @@ async fn the_schema_holds_after_traffic_and_at_the_end() {
 
     let mut watch = Watch::begin(&world).await;
     world.proxy.lifecycle.end();
-    let last = watch.to_the_end().await;
+    let last = watch.last_status().await;
     check("status", &last);
     assert_eq!((&last["ready"], &last["reasons"][0]["code"]), (&json!(false), &json!("shutting_down")));
     drop((watch, world.client));
