@@ -36,6 +36,7 @@ use crate::telemetry::denials::PeerDenials;
 use crate::telemetry::exchange::{Exchange, Explained, Route};
 use crate::telemetry::history::History;
 use crate::telemetry::meter::Sent;
+use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::misfits::Misfits;
 use crate::telemetry::recorder::{Observer, Recorder};
 use crate::telemetry::refusals::Refusals;
@@ -71,6 +72,9 @@ pub enum BuildError {
     /// No client for the management plane.
     #[error("cannot build an HTTP client")]
     Client(#[from] reqwest::Error),
+    /// A metric that cannot be.
+    #[error("cannot describe the metrics")]
+    Metrics(#[from] metrics::Error),
 }
 
 impl App {
@@ -101,9 +105,10 @@ impl App {
         let misfits = Misfits::new(clock.clone());
         let denials = Arc::new(PeerDenials::new(clock.clone()));
         let history = Arc::new(History::new(clock.clone()));
-        observers.push(history.clone());
+        let metrics = Arc::new(Metrics::new(&apps)?);
+        observers.extend([history.clone() as Arc<dyn Observer>, metrics.clone()]);
         let recorder = Arc::new(Recorder::new(observers));
-        let readiness = Readiness {
+        let readiness = Arc::new(Readiness {
             apps: apps.clone(),
             tokens: data.clone(),
             management,
@@ -117,12 +122,13 @@ impl App {
             upstream: config.upstream.endpoint.to_string(),
             credential: credential::name(&config.credential.source),
             lists_deployments: config.management.subscription_id.is_some(),
-        };
+        });
+        status::tell(&readiness, &recorder, &metrics)?;
         Ok(Self(Arc::new(Inner {
             forwarder: Forwarder::new(upstream, data.clone(), &config.upstream, refusals),
             prefix: config.upstream.endpoint.prefix().to_owned(),
             lists_deployments: catalogue.is_some(),
-            own: own_routes(Lists { plane, deployments }, catalogue, readiness),
+            own: own_routes(Lists { plane, deployments }, catalogue, readiness, metrics),
             data,
             guard: Guard::new(&config.access),
             apps,
@@ -242,7 +248,7 @@ impl App {
 }
 
 /// The routes that the proxy answers itself.
-fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Readiness) -> Router {
+fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     let management = Router::new()
         .route("/management/models", get(management::models))
         .route("/management/deployments", get(management::deployments))
@@ -256,7 +262,6 @@ fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Readiness) 
             .route("/openai/v1/models/{*id}", retrieve)
             .with_state(catalogue)
     });
-    let readiness = Arc::new(readiness);
     let events =
         Router::new().route("/status/events", get(status::events)).with_state(Arc::new(Events::new(readiness.clone())));
     let status = Router::new()
@@ -265,10 +270,12 @@ fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Readiness) 
         .route("/readyz", get(status::readyz))
         .route("/status", get(status::status))
         .with_state(readiness);
+    let metrics = Router::new().route("/metrics", get(status::metrics)).with_state(metrics);
     management
         .merge(models)
         .merge(status)
         .merge(events)
+        .merge(metrics)
         .method_not_allowed_fallback(|| async { ProxyError::MethodNotAllowed { allowed: "GET, HEAD" } })
         .fallback(|| async { ProxyError::NotFound })
 }
@@ -391,7 +398,7 @@ mod tests {
     #[tokio::test]
     async fn another_machine_without_a_key_is_told_nothing() {
         let app = app(&["access.require_key=true", "apps.a.key=hunter2"]);
-        for path in ["/", "/status", "/nowhere", "/management/models", "/v1/models"] {
+        for path in ["/", "/status", "/metrics", "/nowhere", "/management/models", "/v1/models"] {
             assert_eq!(status(&app, path, true, "unused").await, StatusCode::UNAUTHORIZED, "{path}");
         }
         assert_eq!(status(&app, "/healthz", true, "unused").await, StatusCode::OK);

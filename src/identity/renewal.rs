@@ -108,6 +108,11 @@ impl Renewal {
         usable(token.expires_at, self.clock.now()).then(|| token.clone())
     }
 
+    /// The end of the last token, also if that has come.
+    pub(super) fn expires_at(&self) -> Option<SystemTime> {
+        self.current.load().as_ref().map(|token| token.expires_at)
+    }
+
     /// The token held, if it is not the one that was refused.
     pub(super) fn other_than(&self, refused: &Token) -> Option<Arc<Token>> {
         self.held().filter(|token| token.authorization != refused.authorization)

@@ -101,6 +101,12 @@ impl TokenSlot {
         self.renewal.held()
     }
 
+    /// When the token that was got last ends, or has ended.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.renewal.expires_at()
+    }
+
     /// The token, fetched first if none is held.
     ///
     /// # Errors

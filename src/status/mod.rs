@@ -1,6 +1,7 @@
-//! Whether the proxy is alive, and whether it can serve: for probes, and on a page for people.
+//! Whether the proxy is alive, whether it can serve, and how it does: for probes, for Prometheus, and on a page for people.
 
 mod events;
+mod metrics;
 mod page;
 mod report;
 mod traffic;
@@ -26,6 +27,7 @@ use crate::telemetry::recorder::Recorder;
 use crate::telemetry::refusals::Refusals;
 
 pub use events::{Events, events};
+pub use metrics::{metrics, tell};
 pub use page::page;
 pub use report::status;
 
@@ -75,6 +77,11 @@ impl Readiness {
         let name = self.tokens.source().name();
         // Of several, the chain's own name stands for none of them.
         (self.tokens.account().renewals > 0 && name != "auto").then_some(name)
+    }
+
+    /// The tokens of both planes.
+    fn slots(&self) -> [&TokenSlot; 2] {
+        [&self.tokens, &self.management]
     }
 
     /// What is in the way of serving: nothing while a usable token is held and the end has not begun.

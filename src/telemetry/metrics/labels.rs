@@ -1,0 +1,51 @@
+//! Words for what callers and the resource write, of which there is no end: each of a list that has one.
+
+use http::{Method, StatusCode};
+use prometheus::IntCounterVec;
+
+/// There was none.
+pub(super) const NONE: &str = "-";
+/// What is on no list.
+const OTHER: &str = "other";
+
+/// The methods of RFC 9110 and RFC 5789.
+const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+
+/// A request's method.
+pub(super) fn method(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+}
+
+/// A response's status; [`NONE`] where the caller left before there was a response.
+pub(super) fn status(status: &Option<StatusCode>) -> &str {
+    match status {
+        Some(status) if status.canonical_reason().is_some() => status.as_str(),
+        Some(_) => OTHER,
+        None => NONE,
+    }
+}
+
+/// Adds to the one of `counters` with these labels.
+pub(super) fn count(counters: &IntCounterVec, labels: &[&str], by: u64) {
+    // Fails only where there are more labels or fewer than the counters have.
+    match counters.get_metric_with_label_values(labels) {
+        Ok(counter) => counter.inc_by(by),
+        Err(error) => tracing::error!(%error, "a metric cannot be counted"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_no_list_is_other() {
+        for (written, expected) in [("GET", "GET"), ("PATCH", "PATCH"), ("get", OTHER), ("PROPFIND", OTHER)] {
+            assert_eq!(method(&written.parse().unwrap()), expected);
+        }
+        let statuses = (100..1000).map(|status| StatusCode::from_u16(status).unwrap());
+        let known: Vec<_> = statuses.filter(|known| status(&Some(*known)) != OTHER).collect();
+        assert!((50..70).contains(&known.len()), "{known:?}");
+        assert_eq!([status(&Some(StatusCode::OK)), status(&None)], ["200", NONE]);
+    }
+}
