@@ -8,8 +8,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
-use super::Readiness;
-use crate::identity::tokens::TokenSlot;
+use super::{Readiness, process};
 use crate::lifecycle::Count;
 use crate::telemetry::metrics::{Error, Metrics, Reading, Sample};
 use crate::telemetry::recorder::Recorder;
@@ -28,7 +27,7 @@ pub async fn metrics(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
 ///
 /// If a metric is described wrongly.
 pub fn tell(readiness: &Arc<Readiness>, recorder: &Recorder, metrics: &Metrics) -> Result<(), Error> {
-    for reading in [
+    let ours = [
         now(
             "aoai_proxy_in_flight_requests",
             "Requests under way, the one that reads this among them.",
@@ -42,11 +41,8 @@ pub fn tell(readiness: &Arc<Readiness>, recorder: &Recorder, metrics: &Metrics) 
         refreshes(readiness.clone())?,
         expiries(readiness.clone())?,
         denied(readiness.clone())?,
-        began(readiness.began)?,
-    ] {
-        metrics.read(reading)?;
-    }
-    Ok(())
+    ];
+    ours.into_iter().chain(process::readings(readiness.began)?).try_for_each(|reading| metrics.read(reading))
 }
 
 /// How many of something there are at the moment.
@@ -94,14 +90,7 @@ fn denied(readiness: Arc<Readiness>) -> Result<Reading, Error> {
     })
 }
 
-fn began(at: SystemTime) -> Result<Reading, Error> {
-    let name = "process_start_time_seconds";
-    Reading::gauge(name, "When the proxy began to serve.", &[], move || {
-        vec![Sample { labels: Vec::new(), value: seconds(at) }]
-    })
-}
-
 /// Since 1970.
-fn seconds(time: SystemTime) -> f64 {
+pub(super) fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -3,6 +3,7 @@
 mod events;
 mod metrics;
 mod page;
+mod process;
 mod report;
 mod traffic;
 

@@ -5,6 +5,9 @@ use prometheus::{Error, IntCounterVec, Opts, Registry};
 use super::labels::count;
 use crate::inspect::usage::Usage;
 
+/// Kinds of tokens.
+pub(super) const KINDS: [&str; 4] = ["input", "cached", "output", "reasoning"];
+
 /// The counts of one app.
 ///
 /// Its name is no label of these vectors, but part of what each one is. A vector finds its series by a hash of all values
@@ -54,8 +57,29 @@ impl OfApp {
         let Some(Usage { input, cached, output, reasoning }) = usage else {
             return count(&self.unknown, &[model], 1);
         };
-        for (kind, tokens) in [("input", input), ("cached", cached), ("output", output), ("reasoning", reasoning)] {
+        for (kind, tokens) in KINDS.into_iter().zip([input, cached, output, reasoning]) {
             count(&self.tokens, &[model, kind], tokens);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_alike_is_not_mixed_up() {
+        let registry = Registry::new();
+        let [a, ab] = ["a", "ab"].map(|app| OfApp::new(app, &registry).unwrap());
+        for (app, model) in [(&a, "bc"), (&ab, "c"), (&a, "b")] {
+            app.spent(model, Some(Usage { input: 1, cached: 0, output: 0, reasoning: 0 }));
+            app.spent(model, None);
+        }
+        let text = TextEncoder.encode_to_string(&registry.gather()).unwrap();
+        for series in [r#"app="a",kind="input",model="bc""#, r#"app="ab",kind="input",model="c""#] {
+            assert!(text.contains(&format!("aoai_proxy_model_tokens_total{{{series}}} 1\n")), "{text}");
         }
     }
 }

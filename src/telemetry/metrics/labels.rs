@@ -17,7 +17,7 @@ pub(super) fn method(method: &Method) -> &'static str {
 }
 
 /// A response's status; [`NONE`] where the caller left before there was a response.
-pub(super) fn status(status: &Option<StatusCode>) -> &str {
+pub(super) fn status(status: Option<&StatusCode>) -> &str {
     match status {
         Some(status) if status.canonical_reason().is_some() => status.as_str(),
         Some(_) => OTHER,
@@ -36,7 +36,23 @@ pub(super) fn count(counters: &IntCounterVec, labels: &[&str], by: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::by_app::KINDS;
     use super::*;
+
+    /// See [`OfApp`](super::super::by_app::OfApp).
+    #[test]
+    fn no_word_of_a_list_ends_like_another() {
+        let statuses: Vec<_> = (100..1000).map(|status| StatusCode::from_u16(status).unwrap()).collect();
+        let statuses: BTreeSet<_> = statuses.iter().map(|known| status(Some(known))).chain([NONE]).collect();
+        let methods = METHODS.into_iter().chain([OTHER, NONE]).collect();
+        for list in [statuses, methods, KINDS.into()] {
+            for one in &list {
+                assert!(!list.iter().any(|another| another != one && another.ends_with(one)), "{one}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_on_no_list_is_other() {
@@ -44,8 +60,8 @@ mod tests {
             assert_eq!(method(&written.parse().unwrap()), expected);
         }
         let statuses = (100..1000).map(|status| StatusCode::from_u16(status).unwrap());
-        let known: Vec<_> = statuses.filter(|known| status(&Some(*known)) != OTHER).collect();
+        let known: Vec<_> = statuses.filter(|known| status(Some(known)) != OTHER).collect();
         assert!((50..70).contains(&known.len()), "{known:?}");
-        assert_eq!([status(&Some(StatusCode::OK)), status(&None)], ["200", NONE]);
+        assert_eq!([status(Some(&StatusCode::OK)), status(None)], ["200", NONE]);
     }
 }

@@ -21,7 +21,7 @@ use super::recorder::{Finished, Observer, Outcome, Spent};
 use crate::apps::{Apps, OTHERS};
 use crate::error::ErrorReport;
 
-pub use self::reading::{Reading, Sample};
+pub use self::reading::{Reading, Sample, number};
 pub use prometheus::Error;
 
 /// All metrics of one [`App`](crate::app::App).
@@ -102,7 +102,7 @@ impl Metrics {
 impl Observer for Metrics {
     fn finished(&self, request: &Finished<'_>) {
         let route = request.operation.path();
-        self.requested(request.app, &[route, labels::method(request.method), labels::status(&request.status)]);
+        self.requested(request.app, &[route, labels::method(request.method), labels::status(request.status.as_ref())]);
         // A conversation over a WebSocket lasts as long as somebody has something to say, and its answers do not come with
         // the head: neither tells how fast anything is.
         if request.status != Some(StatusCode::SWITCHING_PROTOCOLS) {
@@ -125,6 +125,6 @@ impl Observer for Metrics {
     }
 
     fn misfit(&self, status: StatusCode, _: &ErrorReport) {
-        self.requested(OTHERS, &[Operation::unknown().path(), NONE, labels::status(&Some(status))]);
+        self.requested(OTHERS, &[Operation::unknown().path(), NONE, labels::status(Some(&status))]);
     }
 }

@@ -25,11 +25,17 @@ pub struct Sample {
 
 impl Sample {
     /// A count.
-    #[expect(clippy::cast_precision_loss, reason = "in this format all numbers are floating-point numbers")]
     #[must_use]
     pub fn count(labels: Vec<String>, count: u64) -> Self {
-        Self { labels, value: count as f64 }
+        Self { labels, value: number(count) }
     }
+}
+
+/// In Prometheus's format all numbers are floating-point numbers.
+#[expect(clippy::cast_precision_loss, reason = "beyond 2^53 nobody counts one by one")]
+#[must_use]
+pub fn number(number: u64) -> f64 {
+    number as f64
 }
 
 impl Reading {
