@@ -43,6 +43,7 @@ mod management;
 mod mangled;
 #[cfg(target_os = "linux")]
 mod memory;
+mod metrics;
 mod mistakes;
 mod models;
 mod paths;

@@ -20,7 +20,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_as
 
 use crate::support::{Proxy, azure, demo_settings, proxy, within};
 
-type Socket = WebSocketStream<TcpStream>;
+pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// A caller's handshake as a text; the extension is one that nobody here speaks.
 const HANDSHAKE: &str = "GET /v1/realtime?model=m HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -37,7 +37,7 @@ fn unlimited() -> WebSocketConfig {
 }
 
 /// Opens a WebSocket at the proxy as clients do.
-async fn open(
+pub(crate) async fn open(
     proxy: &Proxy,
     path: &str,
     fields: &[(&'static str, &str)],
@@ -56,7 +56,7 @@ async fn next(socket: &mut Socket) -> Message {
 }
 
 /// Says something, as JSON.
-async fn say(socket: &mut Socket, event: Value) {
+pub(crate) async fn say(socket: &mut Socket, event: Value) {
     within(socket.send(Message::text(event.to_string()))).await.unwrap();
 }
 
@@ -66,7 +66,7 @@ async fn hear(socket: &mut Socket) -> Value {
 }
 
 /// What comes up to an event of this type, with it.
-async fn hear_until(socket: &mut Socket, last: &str) -> Vec<Value> {
+pub(crate) async fn hear_until(socket: &mut Socket, last: &str) -> Vec<Value> {
     let mut events = Vec::new();
     while events.last().is_none_or(|event: &Value| event["type"] != last) {
         events.push(hear(socket).await);
