@@ -34,10 +34,10 @@
 //! | [`management`] | the management plane's lists, all pages joined: a region's models, the account's deployments; and the list of models that these make |
 //! | [`forward`] | a request's way to the resource and back |
 //! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
-//! | [`status`] | `/healthz`, `/readyz`, `/status`, what changes in it as events, and the page |
+//! | [`status`] | `/healthz`, `/readyz`, `/metrics`, `/status`, what changes in it as events, and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
-//! | [`telemetry`] | what is made of requests that are over: log lines, counts, what responses cost, refusals that can be explained, the last minutes |
+//! | [`telemetry`] | what is made of requests that are over: log lines, metrics, what responses cost, refusals that can be explained, the last minutes |
 //! | [`apps`] | who shares the identity: keys, models, limits, a fair share of the room |
 //! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
@@ -63,6 +63,8 @@
 //!   reference, to be sent again, and small refusals in JSON are looked at before they go back. [`inspect`] keeps the few
 //!   values that it looks for.
 //! - Nothing is read from a connection before it is known whose it is, where that matters (`server/mod.rs`).
+//! - What is a label of a metric is of a list that has an end (`telemetry/metrics/`): of ours, of the configuration, or of the
+//!   first models that were answered for (`telemetry/names.rs`).
 //! - Keys are kept as digests and compared in constant time (`config/apps.rs`).
 //! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
 //!   back, and links between pages are followed on the same host only.

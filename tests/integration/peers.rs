@@ -327,6 +327,8 @@ async fn those_who_may_not_connect_take_no_places() {
     // Whoever may connect is served, also with all of them there.
     world.until_denied(Some(THEIRS), MANY).await;
     assert_eq!(world.running.get("/v1/models").await.status(), 200);
+    let metrics = within(world.running.get("/metrics").await.text()).await.unwrap();
+    assert!(metrics.contains(&format!("\naoai_proxy_denied_peers_total {MANY}\n")), "{metrics}");
     // And all of them are closed in the end, without a word.
     let said = within(tokio::task::spawn_blocking(move || {
         let read = |mut one: TcpStream| one.read(&mut [0; 1]).map_or(0, |length| length);

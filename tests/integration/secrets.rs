@@ -34,6 +34,7 @@ async fn answers(proxy: &Running) -> String {
         "/readyz",
         "/status",
         "/metrics",
+        "/metrics",
         "/v1/models",
         "/openai/deployments/x/y?api-version=1&api-key=sk-the-callers-own-key",
         "/v1/../x",
