@@ -7,6 +7,7 @@ use super::apps::{KEY_OF_A_RUN, apps};
 use super::choices::{Cloud, ModelList};
 use super::credential::credential;
 use super::layers::Layers;
+use super::otlp::{Read, otlp};
 use super::settings::{self, Settings};
 use super::{
     AccountName, Config, ConfigError, Credential, Environment, Limits, Management, Proxies, Scope, Telemetry, Upstream,
@@ -64,9 +65,14 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
             header_timeout: settings.limits.header_timeout,
             shutdown_grace: settings.limits.shutdown_grace,
         },
-        telemetry: Telemetry { log_format: settings.telemetry.log_format, log_level: settings.telemetry.log_level.0 },
+        telemetry: telemetry(layers, settings.telemetry, environment),
         proxies: Proxies::read(environment)?,
     })
+}
+
+fn telemetry(layers: &Layers, settings: settings::Telemetry, environment: &Environment) -> Telemetry {
+    let Read { otlp, ignored } = otlp(layers, settings.otlp_endpoint, environment);
+    Telemetry { log_format: settings.log_format, log_level: settings.log_level.0, otlp, ignored }
 }
 
 /// Whether the endpoint is what `run` tells its command.

@@ -10,7 +10,7 @@ use super::build::build;
 use super::error::{ConfigError, Shown, obeyed, printable};
 use super::keys::{KEYS, Key, find, near};
 use super::layers::Layers;
-use super::lists;
+use super::{lists, otlp};
 use super::{Config, Environment, Overrides};
 
 /// Variables that are no keys and have their effect.
@@ -51,8 +51,9 @@ impl Effective {
     pub fn read(environment: &Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
         let layers = Layers::read(environment, overrides)?;
         let config = build(&layers, environment);
-        let set = |name| Some((name, Shown::url(environment.get(name)?)));
-        Ok(Self { layers, variables: OTHER_VARIABLES.into_iter().filter_map(set).collect(), config })
+        let set = |name| Some((name, otlp::shown(name, environment.get(name)?)));
+        let variables = OTHER_VARIABLES.into_iter().chain(otlp::VARIABLES).filter_map(set).collect();
+        Ok(Self { layers, variables, config })
     }
 
     /// The same as the proxy takes it.

@@ -128,6 +128,18 @@ pub(super) fn metadata_url(text: &str) -> Result<Url, String> {
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("must begin with http://".to_owned()) }
 }
 
+/// Reads the address of a collector. In a cluster these mostly speak plain HTTP, and no token of ours goes there.
+pub(super) fn collector_url(text: &str) -> Result<Url, String> {
+    let expected = "expected http://HOST:4318 or https://HOST, without /v1/traces";
+    let (url, _) = plain_url(text)?;
+    let path = url.path().trim_end_matches('/');
+    match url.scheme() {
+        "http" | "https" if !["/v1/traces", "/v1/metrics", "/v1/logs"].iter().any(|one| path.ends_with(one)) => Ok(url),
+        "http" | "https" => Err(format!("is the address of one kind of data; {expected}")),
+        other => Err(format!("must begin with http:// or https://, not {other}; {expected}")),
+    }
+}
+
 /// Whether `host`, as an authority writes it, is this machine.
 #[must_use]
 pub(super) fn is_loopback(host: &str) -> bool {
@@ -222,6 +234,16 @@ mod tests {
             "https://name.1",
         ] {
             assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_collector_is_asked_over_http_too() {
+        for text in ["http://collector:4318", "https://collector.example/otlp/", "http://10.0.0.1:4318"] {
+            assert!(collector_url(text).is_ok(), "{text}");
+        }
+        for text in ["collector:4317", "grpc://collector", "http://c:4318/v1/traces", "http://c/v1/metrics/", "http://u:p@c"] {
+            assert!(collector_url(text).is_err(), "{text}");
         }
     }
 

@@ -161,7 +161,7 @@ impl Shown {
         }
     }
 
-    fn hidden() -> Self {
+    pub(super) fn hidden() -> Self {
         Self("(secret)".to_owned())
     }
 

@@ -150,6 +150,13 @@ pub const KEYS: &[Key] = &[
     key("telemetry.log_format", "`text` or `json`"),
     key("telemetry.log_level", "`error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,identity=debug`")
         .more("logs.md#levels"),
+    key(
+        "telemetry.otlp_endpoint",
+        "traces and metrics go to this collector, over OTLP (`http/protobuf`): `http://HOST:4318` or `https://HOST`; an empty \
+         text is none",
+    )
+    .variable("OTEL_EXPORTER_OTLP_ENDPOINT")
+    .more("telemetry.md"),
 ];
 
 /// The key that `written` names, whether of an app or not.

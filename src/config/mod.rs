@@ -16,6 +16,7 @@ pub mod keys;
 mod layers;
 mod lists;
 mod names;
+mod otlp;
 mod proxies;
 mod settings;
 
@@ -35,6 +36,7 @@ pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use error::{ConfigError, Shown};
 pub use names::{ResourceName, Scope, Segment};
+pub use otlp::{Otlp, Sampling};
 pub use proxies::{Proxies, ProxyRules};
 
 use build::build;
@@ -260,6 +262,10 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// `telemetry.log_level`: which modules say how much.
     pub log_level: Targets,
+    /// `telemetry.otlp_endpoint` and what belongs to it: where traces and metrics go.
+    pub otlp: Option<Otlp>,
+    /// Variables of OpenTelemetry that mean nothing here, and what is made of that: for people.
+    pub ignored: Vec<String>,
 }
 
 impl Config {
