@@ -156,6 +156,7 @@ impl App {
         let app = self.0.apps.identify(request.headers()).clone();
         let (method, recorder) = (request.method().clone(), self.0.recorder.clone());
         let mut exchange = Exchange::begin(method, request.uri().path(), id.clone(), app.clone(), recorder);
+        exchange.comes_as(&request);
         // Before anything is read: whoever may not call learns nothing else.
         let admitted = self.0.guard.admit(&request);
         let cors = admitted.as_ref().ok().cloned().flatten();

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, block_on, say};
-use crate::app::App;
+use crate::app::{App, BuildError};
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
 use crate::confine;
@@ -16,6 +16,7 @@ use crate::identity::credential::{self, Credentials};
 use crate::lifecycle::Lifecycle;
 use crate::server::{Drained, Listeners, serve};
 use crate::telemetry::logs;
+use crate::telemetry::otlp::Export;
 use crate::tls;
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
@@ -42,7 +43,9 @@ pub(super) async fn proxy(
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
-    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), Vec::new())?;
+    let export = Export::start(config, tls.clone(), clock.clone()).map_err(BuildError::from)?;
+    let observers = export.iter().map(Export::observer).collect();
+    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), observers)?;
 
     let signals = Signals::install().map_err(Failure::Runtime)?;
     if let Some(address) = listeners.address() {
@@ -54,6 +57,7 @@ pub(super) async fn proxy(
     if let Some(address) = listeners.address() {
         announce(address);
     }
+    config.telemetry.ignored.iter().for_each(|problem| tracing::warn!("{problem}"));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         address = %listeners,
@@ -69,8 +73,15 @@ pub(super) async fn proxy(
         ended = &mut serving => return ended.map(|_| ()).map_err(Failure::Runtime),
         signals = signals.first(lifecycle) => signals,
     };
+    let ending = async {
+        let drained = serving.await;
+        if let Some(export) = export {
+            export.end().await;
+        }
+        drained
+    };
     tokio::select! {
-        drained = &mut serving => match drained.map_err(Failure::Runtime)? {
+        drained = ending => match drained.map_err(Failure::Runtime)? {
             Drained::Completely => tracing::info!("stopped"),
             Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
         },

@@ -10,8 +10,8 @@ use super::build::build;
 use super::error::{ConfigError, Shown, obeyed, printable};
 use super::keys::{KEYS, Key, find, near};
 use super::layers::Layers;
-use super::{lists, otlp};
 use super::{Config, Environment, Overrides};
+use super::{lists, otlp};
 
 /// Variables that are no keys and have their effect.
 const OTHER_VARIABLES: [&str; 9] = [

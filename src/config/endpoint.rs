@@ -242,7 +242,9 @@ mod tests {
         for text in ["http://collector:4318", "https://collector.example/otlp/", "http://10.0.0.1:4318"] {
             assert!(collector_url(text).is_ok(), "{text}");
         }
-        for text in ["collector:4317", "grpc://collector", "http://c:4318/v1/traces", "http://c/v1/metrics/", "http://u:p@c"] {
+        for text in
+            ["collector:4317", "grpc://collector", "http://c:4318/v1/traces", "http://c/v1/metrics/", "http://u:p@c"]
+        {
             assert!(collector_url(text).is_err(), "{text}");
         }
     }

@@ -92,7 +92,9 @@ struct Variables<'a> {
 
 impl<'a> Variables<'a> {
     fn otlp(&mut self, endpoint: Url, layers: &Layers) -> Option<Otlp> {
-        if self.get("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) || !self.is_spoken(layers) {
+        if self.get("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"))
+            || !self.is_spoken(layers)
+        {
             return None;
         }
         let traces = if self.is_sent("OTEL_TRACES_EXPORTER") { Some(self.sampling()) } else { None };
@@ -232,7 +234,9 @@ mod tests {
         let resource = ("AZURE_OPENAI_ENDPOINT", "https://name.openai.azure.com");
         let environment = variables.iter().copied().chain([resource]).collect();
         let assignments = assignments.iter().copied().map(str::to_owned).collect();
-        Config::load(&environment, &Overrides { assignments, ..Overrides::default() }).expect("a configuration").telemetry
+        Config::load(&environment, &Overrides { assignments, ..Overrides::default() })
+            .expect("a configuration")
+            .telemetry
     }
 
     fn with(variables: &[(&str, &str)]) -> (Otlp, Vec<String>) {

@@ -30,7 +30,7 @@ pub fn tell(readiness: &Arc<Readiness>, recorder: &Recorder, metrics: &Metrics) 
     let ours = [
         now(
             "aoai_proxy_in_flight_requests",
-            "Requests under way, the one that reads this among them.",
+            "Requests under way to the resource or the management plane.",
             &recorder.in_flight,
         )?,
         now(

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tokio::time::Instant;
 use tracing::Level;
 
 use super::asked::Asked;
 use super::meter::{Meter, Sent};
 use super::operation::Operation;
+use super::origin::Origin;
 use super::recorder::{Finished, Outcome, Recorder};
 use crate::apps::App;
 use crate::apps::places::Place;
@@ -56,12 +57,15 @@ pub struct Exchange {
     place: Option<Place>,
     /// What is not the proxy's own counts among the requests under way.
     present: Option<Present>,
+    /// Where the request came from, if anybody wants to know.
+    origin: Option<Box<Origin>>,
 }
 
 /// Who spends tokens by what follows a switch of protocols.
 #[derive(Debug)]
 pub struct Spending {
     app: Arc<App>,
+    operation: Operation,
     recorder: Arc<Recorder>,
     asked: Asked,
 }
@@ -120,14 +124,23 @@ impl Exchange {
             sent: None,
             meter: None,
             place: None,
+            origin: None,
         }
+    }
+
+    /// Takes down where the request came from, if anybody wants to know.
+    pub fn comes_as<B>(&mut self, request: &Request<B>) {
+        self.origin = self.recorder.wants_origins().then(|| Box::new(Origin::of(request)));
     }
 
     /// It is known where the request goes.
     pub fn routed(&mut self, route: Route) {
         self.route = route;
         // Probes and whoever watches the status are no traffic.
-        self.present = (route != Route::Own).then(|| self.recorder.in_flight.enter());
+        if route != Route::Own {
+            self.present = Some(self.recorder.in_flight.enter());
+            self.recorder.under_way(&self.method);
+        }
     }
 
     /// Where the request goes, as far as that is known.
@@ -189,7 +202,12 @@ impl Exchange {
     /// Who spends tokens by what follows a switch of protocols.
     #[must_use]
     pub fn spending(&self) -> Spending {
-        Spending { app: self.app.clone(), recorder: self.recorder.clone(), asked: self.asked.clone() }
+        Spending {
+            app: self.app.clone(),
+            operation: self.operation,
+            recorder: self.recorder.clone(),
+            asked: self.asked.clone(),
+        }
     }
 
     /// So much has gone by, or will, of which nothing matters but the length.
@@ -226,7 +244,7 @@ impl Route {
 impl Spending {
     /// A response has cost this; nothing if it did not say so. The resource may have named its model.
     pub fn spent(&self, usage: Option<Usage>, model: Option<&str>) {
-        self.recorder.spent(self.app.name(), [self.asked.model(), model], usage);
+        self.recorder.spent(self.app.name(), self.operation, [self.asked.model(), model], usage);
         self.app.spent(usage.map_or(0, |usage| usage.total()));
     }
 }
@@ -241,7 +259,8 @@ impl Drop for Exchange {
         };
         self.app.spent(spent);
         if let Some(meter) = self.meter.as_ref().filter(|_| self.operation.costs(&self.method)) {
-            self.recorder.spent(self.app.name(), [self.asked.model(), meter.model()], meter.usage());
+            let models = [self.asked.model(), meter.model()];
+            self.recorder.spent(self.app.name(), self.operation, models, meter.usage());
         }
         let finished = self.finished();
         self.recorder.finished(&finished);
@@ -298,6 +317,7 @@ impl Exchange {
             hint: self.explained.as_ref().map(|explained| &*explained.hint),
             id: &self.id,
             upstream_id: self.upstream_id.as_ref(),
+            origin: self.origin.as_deref(),
         }
     }
 

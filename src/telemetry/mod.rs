@@ -10,6 +10,8 @@ pub mod metrics;
 pub mod misfits;
 mod names;
 pub mod operation;
+pub mod origin;
+pub mod otlp;
 pub mod outages;
 mod queue;
 pub mod recorder;

@@ -16,16 +16,21 @@ pub(super) struct Names(RwLock<HashSet<Arc<str>>>);
 impl Names {
     /// `name` itself while there is room for it, else what stands for [`OTHERS`].
     pub(super) fn keep(&self, name: &str) -> Arc<str> {
-        let find = |names: &HashSet<Arc<str>>| {
+        let known = |names: &HashSet<Arc<str>>| {
             names.get(name).or_else(|| (names.len() >= MOST).then(|| names.get(OTHERS)).flatten()).cloned()
         };
-        if let Some(known) = find(&self.0.read().unwrap_or_else(PoisonError::into_inner)) {
+        if let Some(known) = known(&self.0.read().unwrap_or_else(PoisonError::into_inner)) {
             return known;
         }
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let kept: Arc<str> = if names.len() + 1 >= MOST { OTHERS.into() } else { name.into() };
         names.insert(kept.clone());
         kept
+    }
+
+    /// `name`, if it was kept before.
+    pub(super) fn find(&self, name: &str) -> Option<Arc<str>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }
 

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::exchange::Route;
 use super::names::Names;
 use super::operation::Operation;
+use super::origin::Origin;
 use crate::apps::OTHERS;
 use crate::error::ErrorReport;
 use crate::inspect::usage::Usage;
@@ -18,6 +19,16 @@ use crate::lifecycle::Count;
 
 /// Hears of requests.
 pub trait Observer: fmt::Debug + Send + Sync {
+    /// Whether it wants to know where requests come from: what nobody wants is not taken down.
+    fn wants_origins(&self) -> bool {
+        false
+    }
+
+    /// A request goes to the resource or the management plane; it is over when [`Observer::finished`] says so.
+    fn under_way(&self, method: &Method) {
+        let _ = method;
+    }
+
     /// A request is over, however it ended.
     fn finished(&self, request: &Finished<'_>) {
         let _ = request;
@@ -71,6 +82,8 @@ pub struct Finished<'a> {
     pub id: &'a HeaderValue,
     /// How the resource calls it.
     pub upstream_id: Option<&'a HeaderValue>,
+    /// Where it came from, if anybody wants to know.
+    pub origin: Option<&'a Origin>,
 }
 
 /// How a request can end.
@@ -91,6 +104,8 @@ pub enum Outcome {
 pub struct Spent<'a> {
     /// Who has spent it; `-` for whoever is no known app.
     pub app: &'a str,
+    /// By what.
+    pub operation: Operation,
     /// The model that was asked for, or else the one that answered; `-` if neither is known, `others` if there were too many.
     pub model: &'a str,
     /// How much; nothing if the response should have said so and did not, or not in a way that can be read.
@@ -101,6 +116,7 @@ pub struct Spent<'a> {
 #[derive(Debug)]
 pub struct Recorder {
     observers: Vec<Arc<dyn Observer>>,
+    wants_origins: bool,
     models: Names,
     /// Requests under way that are for Azure.
     pub in_flight: Count,
@@ -112,7 +128,19 @@ impl Recorder {
     /// Tells these.
     #[must_use]
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
-        Self { observers, models: Names::default(), in_flight: Count::default(), connections: Count::default() }
+        let wants_origins = observers.iter().any(|observer| observer.wants_origins());
+        let (in_flight, connections) = (Count::default(), Count::default());
+        Self { observers, wants_origins, models: Names::default(), in_flight, connections }
+    }
+
+    /// Whether anybody wants to know where requests come from.
+    pub(super) fn wants_origins(&self) -> bool {
+        self.wants_origins
+    }
+
+    /// A request goes to the resource or the management plane.
+    pub(super) fn under_way(&self, method: &Method) {
+        self.observers.iter().for_each(|observer| observer.under_way(method));
     }
 
     /// A request is over.
@@ -121,10 +149,10 @@ impl Recorder {
     }
 
     /// A response of `app` has cost this; the model is the first of these that is known.
-    pub(super) fn spent(&self, app: &str, models: [Option<&str>; 2], usage: Option<Usage>) {
+    pub(super) fn spent(&self, app: &str, operation: Operation, models: [Option<&str>; 2], usage: Option<Usage>) {
         // Only what the resource has answered comes here, so that names which nobody has deployed take no room.
         let model = models.into_iter().flatten().next().map(|name| self.models.keep(name));
-        let spent = Spent { app, model: model.as_deref().unwrap_or(OTHERS), usage };
+        let spent = Spent { app, operation, model: model.as_deref().unwrap_or(OTHERS), usage };
         self.observers.iter().for_each(|observer| observer.spent(&spent));
     }
 

@@ -1,0 +1,304 @@
+//! How a message gets to the collector: over the project's own HTTP client, tried again while that can help, given up in time.
+//!
+//! The SDK asks for deliveries in threads that know no runtime and may stand still meanwhile: each is a task of the runtime.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
+use reqwest::Response;
+use rustls::ClientConfig;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use url::Url;
+
+use crate::clock::SharedClock;
+use crate::config::{Config, Otlp};
+use crate::error::Causes;
+use crate::telemetry::tally::Tally;
+
+/// Room for spans that wait for the collector, those under way among them.
+pub(super) const MOST_SPANS: usize = 2048;
+
+/// The pause before the second attempt; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The most of an answer that is read.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Signal {
+    Traces,
+    Metrics,
+}
+
+/// How long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// As long as was said.
+    Working,
+    /// One attempt is all.
+    Ending,
+    /// Nothing is sent any more.
+    Over,
+}
+
+/// Why the collector does not have it.
+#[derive(Debug)]
+pub(super) enum Undelivered {
+    Unreachable(reqwest::Error),
+    Refused {
+        status: StatusCode,
+        after: Option<Duration>,
+    },
+    Slow(Duration),
+    /// It took some of it.
+    InPart(u64),
+    Over,
+}
+
+/// Sends messages to one collector.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    client: reqwest::Client,
+    runtime: Handle,
+    endpoint: Url,
+    fields: HeaderMap,
+    longest: Duration,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        config: &Config,
+        otlp: &Otlp,
+        tls: ClientConfig,
+        stage: watch::Receiver<Stage>,
+    ) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(config.upstream.connect_timeout);
+        let client = config.proxies.apply(client)?.build()?;
+        let mut fields = otlp.headers.clone();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        Ok(Self {
+            client,
+            runtime: Handle::current(),
+            endpoint: otlp.endpoint.clone(),
+            fields,
+            longest: otlp.timeout,
+            stage,
+        })
+    }
+
+    /// Sends one message. The answer, once the collector has it.
+    pub(super) async fn deliver(self: &Arc<Self>, signal: Signal, message: Vec<u8>) -> Result<Vec<u8>, Undelivered> {
+        let (this, message) = (self.clone(), Bytes::from(message));
+        let task = self.runtime.spawn(async move { this.in_time(signal, message).await });
+        // A task that is gone was taken away with the runtime.
+        task.await.unwrap_or(Err(Undelivered::Over))
+    }
+
+    async fn in_time(&self, signal: Signal, message: Bytes) -> Result<Vec<u8>, Undelivered> {
+        let mut last = None;
+        let answer = tokio::select! {
+            answer = timeout(self.longest, self.attempts(signal, message, &mut last)) => answer.ok(),
+            () = self.is_at(&[Stage::Over]) => Some(Err(Undelivered::Over)),
+        };
+        answer.unwrap_or_else(|| Err(last.unwrap_or(Undelivered::Slow(self.longest))))
+    }
+
+    /// Comes back with an answer, or with what cannot be mended by waiting. Why the one before failed is in `last`.
+    async fn attempts(
+        &self,
+        signal: Signal,
+        message: Bytes,
+        last: &mut Option<Undelivered>,
+    ) -> Result<Vec<u8>, Undelivered> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.attempt(signal, message.clone()).await {
+                Err(error) if error.may_pass() && *self.stage.borrow() == Stage::Working => error,
+                outcome => return outcome,
+            };
+            // Not in step with others that wait for the same collector.
+            let jittered = error.wait().unwrap_or_else(|| pause.mul_f64(0.5 + fastrand::f64()));
+            *last = Some(error);
+            tokio::select! {
+                () = sleep(jittered) => pause *= 2,
+                () = self.is_at(&[Stage::Ending, Stage::Over]) => {}
+            }
+        }
+    }
+
+    async fn attempt(&self, signal: Signal, message: Bytes) -> Result<Vec<u8>, Undelivered> {
+        let mut url = self.endpoint.clone();
+        url.set_path(&format!("{}/v1/{}", url.path().trim_end_matches('/'), signal.as_str()));
+        let request = self.client.request(Method::POST, url).headers(self.fields.clone()).body(message);
+        let answer = request.send().await.map_err(Undelivered::unreachable)?;
+        let status = answer.status();
+        if status.is_success() {
+            return read(answer).await.map_err(Undelivered::unreachable);
+        }
+        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Err(Undelivered::Refused { status, after: after.map(Duration::from_secs) })
+    }
+
+    /// Completes once the end has come so far.
+    async fn is_at(&self, stages: &[Stage]) {
+        // Without a sender it is over, too.
+        let _ = self.stage.clone().wait_for(|stage| stages.contains(stage)).await;
+    }
+}
+
+/// The beginning of an answer: all of one that says something.
+async fn read(mut answer: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut content = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        content.extend_from_slice(&chunk);
+        if content.len() > LONGEST_ANSWER {
+            break;
+        }
+    }
+    Ok(content)
+}
+
+impl Signal {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+impl Undelivered {
+    fn unreachable(error: reqwest::Error) -> Self {
+        Self::Unreachable(error.without_url())
+    }
+
+    /// Whether another attempt can help, as OTLP says.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            Self::Slow(_) | Self::InPart(_) | Self::Over => false,
+        }
+    }
+
+    /// How long the collector asks to wait.
+    fn wait(&self) -> Option<Duration> {
+        if let Self::Refused { after, .. } = self { *after } else { None }
+    }
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "{}", Causes(error)),
+            Self::Refused { status, .. } => write!(f, "the collector answers with {}", status.as_u16()),
+            Self::Slow(longest) => write!(f, "no answer within {longest:?}"),
+            Self::InPart(rejected) => write!(f, "the collector does not take {rejected} of what was in it"),
+            Self::Over => f.write_str("the end came first"),
+        }
+    }
+}
+
+/// Spans that wait, and those that never arrive.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    waiting: AtomicUsize,
+    lost: AtomicU64,
+    told: Tally<Loss, ()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Loss {
+    NoRoom,
+    Undelivered(Signal),
+}
+
+impl Backlog {
+    pub(super) fn new(clock: SharedClock) -> Self {
+        Self { waiting: AtomicUsize::new(0), lost: AtomicU64::new(0), told: Tally::new(clock) }
+    }
+
+    /// Whether there is room for one more, which then is taken.
+    pub(super) fn enter(&self) -> bool {
+        let room = |waiting| (waiting < MOST_SPANS).then_some(waiting + 1);
+        let has_room = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
+        if !has_room {
+            let lost = self.lose(1);
+            if self.told.count(|_| Loss::NoRoom, ()) {
+                tracing::warn!(
+                    lost,
+                    "spans are dropped: the collector is slower than requests come (telemetry.otlp_endpoint)"
+                );
+            }
+        }
+        has_room
+    }
+
+    /// So many wait no longer.
+    pub(super) fn leave(&self, spans: usize) {
+        self.waiting.fetch_sub(spans, Ordering::Relaxed);
+    }
+
+    /// The collector does not have a message, in which were so many spans.
+    pub(super) fn undelivered(&self, signal: Signal, error: &Undelivered, spans: u64) {
+        let lost = self.lose(spans);
+        if self.told.count(|_| Loss::Undelivered(signal), ()) {
+            let (signal, error) = (signal.as_str(), error.to_string());
+            tracing::warn!(
+                signal,
+                error,
+                lost,
+                "the collector does not take what is exported (telemetry.otlp_endpoint)"
+            );
+        }
+    }
+
+    /// Says at the end what was lost.
+    pub(super) fn tell_sum(&self) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "spans that no collector has, in all");
+        }
+    }
+
+    fn lose(&self, spans: u64) -> u64 {
+        self.lost.fetch_add(spans, Ordering::Relaxed) + spans
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn there_is_room_for_so_many_spans_and_the_rest_is_counted() {
+        let backlog = Backlog::new(Arc::new(ManualClock::stopped()));
+        let entered = (0..MOST_SPANS + 10).filter(|_| backlog.enter()).count();
+        assert_eq!((entered, backlog.lost.load(Ordering::Relaxed)), (MOST_SPANS, 10));
+        backlog.leave(512);
+        assert!(backlog.enter());
+        backlog.undelivered(Signal::Traces, &Undelivered::Over, 512);
+        assert_eq!(backlog.lost.load(Ordering::Relaxed), 522);
+    }
+
+    #[test]
+    fn what_waiting_can_mend_is_tried_again() {
+        let refused = |status| Undelivered::Refused { status: StatusCode::from_u16(status).unwrap(), after: None };
+        for (status, may_pass) in [(400, false), (401, false), (404, false), (429, true), (500, false), (503, true)] {
+            assert_eq!(refused(status).may_pass(), may_pass, "{status}");
+        }
+    }
+}
