@@ -109,7 +109,7 @@ mod tests {
         let taken = |fields: &[_]| origin(fields, "/").traceparent().map(str::to_owned);
         assert_eq!(taken(&[("traceparent", GOOD)]).as_deref(), Some(GOOD));
         let next = format!("cc{}-what-the-future-brings", &GOOD[2..]);
-        assert_eq!(taken(&[("TraceParent", &next)]), Some(next));
+        assert_eq!(taken(&[("TraceParent", &next)]), Some(next.clone()));
         assert_eq!(taken(&[("traceparent", GOOD), ("traceparent", GOOD)]), None);
         for bad in [
             "",

@@ -36,6 +36,9 @@ use words::{Place, Places};
 /// How long the end waits for the collector.
 const LONGEST_END: Duration = Duration::from_secs(2);
 
+/// How long what was given up may take to come back.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// What is exported by one process, until this is dropped.
 #[derive(Debug)]
 pub struct Export {
@@ -87,7 +90,14 @@ impl Export {
         let spans = spawn_blocking(move || spans.spans.as_ref().map(Spans::end));
         let metrics = spawn_blocking(move || metrics.metrics.as_ref().map(Metrics::end));
         let is_sent = |end: Result<Option<OTelSdkResult>, _>| matches!(end, Ok(None | Some(Ok(()))));
-        let ended = timeout(self.patience, async { tokio::join!(spans, metrics) }).await;
+        let ends = async { tokio::join!(spans, metrics) };
+        tokio::pin!(ends);
+        let ended = timeout(self.patience, &mut ends).await;
+        if ended.is_err() {
+            self.stage.send_replace(Stage::Over);
+            // What is under way comes back, and is counted.
+            let _ = timeout(MOMENT, ends).await;
+        }
         if !ended.is_ok_and(|(spans, metrics)| is_sent(spans) && is_sent(metrics)) {
             tracing::warn!("the collector has not taken the last of what is exported (telemetry.otlp_endpoint)");
         }
