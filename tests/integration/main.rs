@@ -46,6 +46,7 @@ mod memory;
 mod metrics;
 mod mistakes;
 mod models;
+mod otlp;
 mod paths;
 #[cfg(target_os = "linux")]
 mod peers;

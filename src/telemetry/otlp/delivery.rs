@@ -267,7 +267,7 @@ impl Backlog {
 
     /// Says at the end what was lost.
     pub(super) fn tell_sum(&self) {
-        let lost = self.lost.load(Ordering::Relaxed);
+        let lost = self.lost.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed) as u64;
         if lost > 0 {
             tracing::warn!(lost, "spans that no collector has, in all");
         }

@@ -14,7 +14,7 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use super::delivery::{Backlog, Delivery};
 use super::exporters::MetricSender;
 use super::words::{self, METHODS, Place, fixed, text};
-use super::{LONGEST_END, Otlp};
+use super::{LONGEST_THREAD, Otlp};
 use crate::telemetry::names::Names;
 use crate::telemetry::recorder::{Finished, Spent};
 
@@ -138,7 +138,7 @@ impl Metrics {
 
     /// Sends what is held. Waits for that.
     pub(super) fn end(&self) -> OTelSdkResult {
-        self.provider.shutdown_with_timeout(LONGEST_END)
+        self.provider.shutdown_with_timeout(LONGEST_THREAD)
     }
 
     fn add(&self, method: &Method, number: i64) {

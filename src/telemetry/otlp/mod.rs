@@ -38,6 +38,8 @@ const LONGEST_END: Duration = Duration::from_secs(2);
 
 /// How long what was given up may take to come back.
 const MOMENT: Duration = Duration::from_millis(500);
+/// How long the SDK's threads are waited for: longer than both, so that none is left behind.
+const LONGEST_THREAD: Duration = Duration::from_secs(5);
 
 /// What is exported by one process, until this is dropped.
 #[derive(Debug)]

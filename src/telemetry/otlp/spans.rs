@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{
 use super::delivery::{Backlog, Delivery, MOST_SPANS};
 use super::exporters::{Counted, SpanSender};
 use super::words::{self, Place, fixed, text};
-use super::{LONGEST_END, Otlp};
+use super::{LONGEST_THREAD, Otlp};
 use crate::config::Sampling;
 use crate::inspect::usage::Usage;
 use crate::telemetry::origin::Origin;
@@ -83,7 +83,7 @@ impl Spans {
 
     /// Sends what is held. Waits for that.
     pub(super) fn end(&self) -> OTelSdkResult {
-        self.provider.shutdown_with_timeout(LONGEST_END)
+        self.provider.shutdown_with_timeout(LONGEST_THREAD)
     }
 }
 
