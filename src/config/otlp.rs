@@ -16,7 +16,7 @@ use super::error::{Shown, printable};
 use super::layers::Layers;
 
 /// The variables that are read, but for the one of the key.
-pub(super) const VARIABLES: [&str; 12] = [
+pub(super) const VARIABLES: [&str; 13] = [
     "OTEL_SDK_DISABLED",
     "OTEL_EXPORTER_OTLP_PROTOCOL",
     HEADERS,
@@ -28,6 +28,7 @@ pub(super) const VARIABLES: [&str; 12] = [
     "OTEL_SERVICE_NAME",
     "OTEL_RESOURCE_ATTRIBUTES",
     "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
     "OTEL_METRIC_EXPORT_INTERVAL",
 ];
 
@@ -53,6 +54,8 @@ pub struct Otlp {
     pub resource: BTreeMap<String, String>,
     /// `OTEL_BSP_SCHEDULE_DELAY`: how long a span waits for others.
     pub batch_delay: Duration,
+    /// `OTEL_BSP_MAX_QUEUE_SIZE`: room for spans that wait for the collector, those under way among them.
+    pub most_spans: usize,
     /// `OTEL_METRIC_EXPORT_INTERVAL`: how often metrics are sent.
     pub metrics_interval: Duration,
 }
@@ -106,6 +109,7 @@ impl<'a> Variables<'a> {
             metrics: self.is_sent("OTEL_METRICS_EXPORTER"),
             resource: self.resource(),
             batch_delay: self.milliseconds("OTEL_BSP_SCHEDULE_DELAY", Duration::from_secs(5)),
+            most_spans: self.spans(),
             metrics_interval: self.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", Duration::from_secs(60)),
         })
         .filter(|otlp| otlp.traces.is_some() || otlp.metrics)
@@ -182,6 +186,20 @@ impl<'a> Variables<'a> {
             resource.insert(SERVICE_NAME.to_owned(), name.to_owned());
         }
         resource
+    }
+
+    fn spans(&mut self) -> usize {
+        const USUAL: usize = 2048;
+        /// Some hundred mebibytes.
+        const MOST: usize = 65_536;
+        let Some(text) = self.get("OTEL_BSP_MAX_QUEUE_SIZE") else { return USUAL };
+        match text.trim().parse() {
+            Ok(number) if (1..=MOST).contains(&number) => number,
+            _ => {
+                self.ignore("OTEL_BSP_MAX_QUEUE_SIZE", "expected a whole number from 1 to 65536");
+                USUAL
+            }
+        }
     }
 
     fn milliseconds(&mut self, variable: &'static str, usual: Duration) -> Duration {
@@ -290,12 +308,13 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
             ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "65537"),
             ("OTEL_RESOURCE_ATTRIBUTES", "=x"),
         ]);
         assert_eq!(otlp.traces, Some(Sampling { by_parent: true, ratio: 1.0 }));
         assert_eq!((otlp.timeout, otlp.metrics_interval), (Duration::from_secs(10), Duration::from_secs(60)));
         assert!(otlp.headers.is_empty());
-        assert_eq!(ignored.len(), 5, "{ignored:?}");
+        assert_eq!((otlp.most_spans, ignored.len()), (2048, 6), "{ignored:?}");
         assert!(!ignored.concat().contains("hunter2"), "{ignored:?}");
         let (otlp, ignored) = with(&[("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "NaN")]);
         assert_eq!((otlp.traces.map(|sampling| sampling.ratio), ignored.len()), (Some(1.0), 1));

@@ -1,11 +1,8 @@
-//! What only traces tell of a request: which trace it is part of, its path, its protocol. Taken down only if somebody wants it.
+//! What only traces tell of a request: which trace it is part of, and its protocol. Taken down only if somebody wants it.
 
 use http::header::HeaderMap;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Version};
 
-/// The longest path that is told; ids are shorter.
-const LONGEST_PATH: usize = 256;
 /// The longest state of a trace that is told: what everybody should be able to pass on.
 const LONGEST_STATE: usize = 512;
 
@@ -17,7 +14,6 @@ const TRACESTATE: &str = "tracestate";
 pub struct Origin {
     traceparent: Option<HeaderValue>,
     tracestate: Option<HeaderValue>,
-    target: Option<PathAndQuery>,
     version: Version,
 }
 
@@ -28,8 +24,7 @@ impl Origin {
         let fields = request.headers();
         let traceparent = only(fields).filter(|value| is_traceparent(value.as_bytes())).cloned();
         let tracestate = traceparent.as_ref().and_then(|_| state(fields));
-        let target = request.uri().path_and_query().cloned();
-        Self { traceparent, tracestate, target, version: request.version() }
+        Self { traceparent, tracestate, version: request.version() }
     }
 
     /// The caller's span (<https://www.w3.org/TR/trace-context/>).
@@ -42,14 +37,6 @@ impl Origin {
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_ref().and_then(|value| value.to_str().ok())
-    }
-
-    /// The path without its query, cut where no id goes on.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        let path = self.target.as_ref().map_or("", PathAndQuery::path);
-        let end = (0..=LONGEST_PATH.min(path.len())).rev().find(|end| path.is_char_boundary(*end)).unwrap_or(0);
-        &path[..end]
     }
 
     /// The version of HTTP, as the conventions write it.
@@ -99,14 +86,14 @@ mod tests {
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn origin(fields: &[(&str, &str)], target: &str) -> Origin {
-        let request = fields.iter().fold(Request::get(target), |request, (name, value)| request.header(*name, *value));
+    fn origin(fields: &[(&str, &str)]) -> Origin {
+        let request = fields.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
         Origin::of(&request.body(()).unwrap())
     }
 
     #[test]
     fn one_traceparent_that_is_one_is_taken() {
-        let taken = |fields: &[_]| origin(fields, "/").traceparent().map(str::to_owned);
+        let taken = |fields: &[_]| origin(fields).traceparent().map(str::to_owned);
         assert_eq!(taken(&[("traceparent", GOOD)]).as_deref(), Some(GOOD));
         let next = format!("cc{}-what-the-future-brings", &GOOD[2..]);
         assert_eq!(taken(&[("TraceParent", &next)]), Some(next.clone()));
@@ -129,17 +116,11 @@ mod tests {
 
     #[test]
     fn a_state_is_taken_with_its_parent_and_in_all_its_lines() {
-        let taken = |fields: &[_]| origin(fields, "/").tracestate().map(str::to_owned);
+        let taken = |fields: &[_]| origin(fields).tracestate().map(str::to_owned);
         assert_eq!(taken(&[("tracestate", "a=1")]), None);
         assert_eq!(taken(&[("traceparent", GOOD), ("tracestate", "a=1")]).as_deref(), Some("a=1"));
         let lines = [("traceparent", GOOD), ("tracestate", "a=1"), ("tracestate", "b=2,c=3")];
         assert_eq!(taken(&lines).as_deref(), Some("a=1,b=2,c=3"));
         assert_eq!(taken(&[("traceparent", GOOD), ("tracestate", &format!("a={}", "x".repeat(511)))]), None);
-    }
-
-    #[test]
-    fn a_path_is_told_without_its_query_and_not_for_ever() {
-        assert_eq!(origin(&[], "/v1/files/file-1?api-key=hunter2").path(), "/v1/files/file-1");
-        assert_eq!(origin(&[], &format!("/{}", "x".repeat(9999))).path().len(), LONGEST_PATH);
     }
 }

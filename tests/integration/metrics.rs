@@ -357,19 +357,19 @@ async fn what_goes_on_is_told() {
             ("aoai_proxy_open_connections".to_owned(), connections),
         ]
     };
-    until(&world, &now(1.0, 1.0)).await;
+    until(&world, &now(0.0, 1.0)).await;
     world.fault(Route::Chat, Action::Hold { after_events: 1 }, Some(1));
     let mut caller = Caller::connect(world.proxy.address, true).await;
     let request =
         Request::post(CHAT).header("content-type", "application/json").body(Body::from(chat(true).to_string()));
     let mut content = within(caller.send(request.unwrap())).await.unwrap().into_body();
     within(content.frame()).await.unwrap().unwrap();
-    until(&world, &now(2.0, 2.0)).await;
+    until(&world, &now(1.0, 2.0)).await;
     world.azure.control().release();
     within(content.collect()).await.unwrap();
-    until(&world, &now(1.0, 2.0)).await;
+    until(&world, &now(0.0, 2.0)).await;
     drop(caller);
-    until(&world, &now(1.0, 1.0)).await;
+    until(&world, &now(0.0, 1.0)).await;
 }
 
 #[tokio::test]

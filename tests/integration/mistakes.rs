@@ -69,6 +69,14 @@ const MISTAKES: &[Mistake] = &[
     ("a user that there is not", "[access]\npeer_users = [\"nobody-of-that-name\"]", &[ENDPOINT], &[]),
     ("a level that there is not", "", &[ENDPOINT], &["--log-level", "verbose"]),
     ("a format that there is not", "", &[ENDPOINT], &["--log-format", "xml"]),
+    ("a collector without its scheme", "", &[ENDPOINT, ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")], &[]),
+    (
+        "a collector's address with a key in it",
+        "[telemetry]\notlp_endpoint = \"https://me:hunter2@collector:4318\"",
+        &[ENDPOINT],
+        &[],
+    ),
+    ("a collector's address of one kind", "[telemetry]\notlp_endpoint = \"http://c:4318/v1/traces\"", &[ENDPOINT], &[]),
     ("a forward proxy that cannot be used", "", &[ENDPOINT, ("HTTPS_PROXY", "socks5://user:hunter2@proxy:1080")], &[]),
 ];
 

@@ -22,9 +22,6 @@ use crate::config::{Config, Otlp};
 use crate::error::Causes;
 use crate::telemetry::tally::Tally;
 
-/// Room for spans that wait for the collector, those under way among them.
-pub(super) const MOST_SPANS: usize = 2048;
-
 /// The pause before the second attempt; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The most of an answer that is read.
@@ -214,6 +211,7 @@ impl fmt::Display for Undelivered {
 /// Spans that wait, and those that never arrive.
 #[derive(Debug)]
 pub(super) struct Backlog {
+    most: usize,
     waiting: AtomicUsize,
     lost: AtomicU64,
     told: Tally<Loss, ()>,
@@ -226,13 +224,14 @@ enum Loss {
 }
 
 impl Backlog {
-    pub(super) fn new(clock: SharedClock) -> Self {
-        Self { waiting: AtomicUsize::new(0), lost: AtomicU64::new(0), told: Tally::new(clock) }
+    /// With room for so many that wait, those under way among them.
+    pub(super) fn new(most: usize, clock: SharedClock) -> Self {
+        Self { most, waiting: AtomicUsize::new(0), lost: AtomicU64::new(0), told: Tally::new(clock) }
     }
 
     /// Whether there is room for one more, which then is taken.
     pub(super) fn enter(&self) -> bool {
-        let room = |waiting| (waiting < MOST_SPANS).then_some(waiting + 1);
+        let room = |waiting| (waiting < self.most).then_some(waiting + 1);
         let has_room = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
         if !has_room {
             let lost = self.lose(1);
@@ -285,13 +284,13 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_spans_and_the_rest_is_counted() {
-        let backlog = Backlog::new(Arc::new(ManualClock::stopped()));
-        let entered = (0..MOST_SPANS + 10).filter(|_| backlog.enter()).count();
-        assert_eq!((entered, backlog.lost.load(Ordering::Relaxed)), (MOST_SPANS, 10));
-        backlog.leave(512);
+        let backlog = Backlog::new(64, Arc::new(ManualClock::stopped()));
+        let entered = (0..74).filter(|_| backlog.enter()).count();
+        assert_eq!((entered, backlog.lost.load(Ordering::Relaxed)), (64, 10));
+        backlog.leave(32);
         assert!(backlog.enter());
-        backlog.undelivered(Signal::Traces, &Undelivered::Over, 512);
-        assert_eq!(backlog.lost.load(Ordering::Relaxed), 522);
+        backlog.undelivered(Signal::Traces, &Undelivered::Over, 32);
+        assert_eq!(backlog.lost.load(Ordering::Relaxed), 42);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! models only once the resource has answered for them, and no more of those than there is room for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use http::Method;
 use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
@@ -47,8 +47,16 @@ pub(super) struct Metrics {
     first_byte: Histogram<f64>,
     operation: Histogram<f64>,
     tokens: Histogram<u64>,
-    under_way: Arc<[AtomicI64; METHODS.len()]>,
+    under_way: Arc<[UnderWay; METHODS.len()]>,
     models: Names,
+}
+
+/// Requests of one method.
+#[derive(Debug, Default)]
+struct UnderWay {
+    now: AtomicI64,
+    /// Methods that nobody uses are not told of.
+    ever: AtomicBool,
 }
 
 impl Metrics {
@@ -62,7 +70,7 @@ impl Metrics {
             histogram.with_boundaries(boundaries.to_vec()).build()
         };
         let tokens = meter.u64_histogram("gen_ai.client.token.usage").with_unit("{token}");
-        let under_way: Arc<[AtomicI64; METHODS.len()]> = Arc::default();
+        let under_way: Arc<[UnderWay; METHODS.len()]> = Arc::default();
         observe(&meter, under_way.clone());
         Self {
             duration: seconds("http.server.request.duration", "Duration of HTTP server requests.", SECONDS),
@@ -143,26 +151,23 @@ impl Metrics {
 
     fn add(&self, method: &Method, number: i64) {
         if let Some(count) = self.under_way.get(words::method_number(method)) {
-            count.fetch_add(number, Ordering::Relaxed);
+            count.now.fetch_add(number, Ordering::Relaxed);
+            count.ever.store(true, Ordering::Relaxed);
         }
     }
 }
 
 /// Requests under way are counted where they begin and end, and looked at when metrics are sent.
-fn observe(meter: &Meter, under_way: Arc<[AtomicI64; METHODS.len()]>) {
-    let seen: [AtomicI64; METHODS.len()] = Default::default();
+fn observe(meter: &Meter, under_way: Arc<[UnderWay; METHODS.len()]>) {
     meter
         .i64_observable_up_down_counter("http.server.active_requests")
         .with_unit("{request}")
         .with_description("Number of active HTTP server requests.")
         .with_callback(move |observer| {
-            for ((count, seen), method) in under_way.iter().zip(&seen).zip(METHODS) {
-                let count = count.load(Ordering::Relaxed);
-                // Methods that nobody uses are not told of.
-                if count != 0 || seen.load(Ordering::Relaxed) != 0 {
-                    seen.store(1, Ordering::Relaxed);
-                    observer.observe(count, &[text(words::METHOD, method), fixed(words::SCHEME)]);
-                }
+            for (count, method) in under_way.iter().zip(METHODS).filter(|(count, _)| count.ever.load(Ordering::Relaxed))
+            {
+                let attributes = [text(words::METHOD, method), fixed(words::SCHEME)];
+                observer.observe(count.now.load(Ordering::Relaxed), &attributes);
             }
         })
         .build();

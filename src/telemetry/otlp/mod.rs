@@ -68,7 +68,7 @@ impl Export {
     pub fn start(config: &Config, tls: ClientConfig, clock: SharedClock) -> Result<Option<Self>, reqwest::Error> {
         let Some(otlp) = &config.telemetry.otlp else { return Ok(None) };
         let (stage, stages) = watch::channel(Stage::Working);
-        let backlog = Arc::new(Backlog::new(clock.clone()));
+        let backlog = Arc::new(Backlog::new(otlp.most_spans, clock.clone()));
         let delivery = Arc::new(Delivery::new(config, otlp, tls, stages)?);
         let resource = resource(otlp);
         let spans =

@@ -14,7 +14,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits,
 };
 
-use super::delivery::{Backlog, Delivery, MOST_SPANS};
+use super::delivery::{Backlog, Delivery};
 use super::exporters::{Counted, SpanSender};
 use super::words::{self, Place, fixed, text};
 use super::{LONGEST_THREAD, Otlp};
@@ -46,7 +46,7 @@ impl Spans {
     ) -> Self {
         // All that the SDK would else take from variables by itself.
         let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(MOST_SPANS)
+            .with_max_queue_size(otlp.most_spans)
             .with_max_export_batch_size(MOST_AT_ONCE)
             .with_scheduled_delay(otlp.batch_delay)
             .build();
@@ -128,10 +128,7 @@ fn attributes(request: &Finished<'_>, place: &Place) -> Vec<KeyValue> {
         KeyValue::new("http.response.body.size", whole(request.bytes)),
     ]);
     attributes.extend(place.attributes());
-    if let Some(origin) = request.origin {
-        attributes.push(text("url.path", origin.path().to_owned()));
-        attributes.push(text(words::VERSION, origin.version()));
-    }
+    attributes.extend(request.origin.map(|origin| text(words::VERSION, origin.version())));
     attributes.extend(request.status.map(|status| KeyValue::new(words::STATUS, i64::from(status.as_u16()))));
     attributes.extend(words::error(request).map(|error| text(words::ERROR, error)));
     attributes

@@ -9,9 +9,6 @@ use super::telling;
 use crate::program::{Running, emulator};
 use crate::support::{client, within};
 
-/// More than there is room for.
-const MANY: u64 = 2048 + 252;
-
 /// Asks so often; all must be answered.
 async fn ask(proxy: &Running, times: u64) {
     let client = client();
@@ -87,12 +84,12 @@ async fn one_that_is_another_service() {
 #[tokio::test]
 async fn there_is_room_for_so_many_spans_and_the_rest_is_counted() {
     let (azure, collector) = (emulator().await, Collector::start(Does::Hangs).await);
-    let proxy = Running::start(&mut telling(&azure, &collector)).await;
-    ask(&proxy, MANY).await;
+    let proxy = Running::start(telling(&azure, &collector).env("OTEL_BSP_MAX_QUEUE_SIZE", "64")).await;
+    ask(&proxy, 100).await;
     let (code, log) = proxy.stop().await;
     assert_eq!(code, 0, "{log}");
     let dropped = log.lines().filter(|line| line.contains("spans are dropped")).count();
-    assert_eq!((dropped, number(&log, "in all  lost=")), (1, MANY), "told once: {log}");
+    assert_eq!((dropped, number(&log, "in all  lost=")), (1, 100), "told once: {log}");
 }
 
 #[tokio::test]
@@ -107,7 +104,9 @@ async fn one_that_takes_some_of_it() {
 #[tokio::test]
 async fn one_that_was_away_has_it_a_moment_later() {
     let (azure, collector) = (emulator().await, Collector::start(Does::RefusesFirst).await);
-    let proxy = Running::start(telling(&azure, &collector).env("OTEL_BSP_SCHEDULE_DELAY", "1")).await;
+    let mut command = telling(&azure, &collector);
+    command.env("OTEL_METRICS_EXPORTER", "none").env("OTEL_BSP_SCHEDULE_DELAY", "1");
+    let proxy = Running::start(&mut command).await;
     ask(&proxy, 1).await;
     collector.until("/v1/traces", 2).await;
     let (_, log) = proxy.stop().await;

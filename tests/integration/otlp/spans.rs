@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use aoai_auth_proxy::emulator::{Action, Fault, Route};
-use futures_util::SinkExt;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -29,13 +28,18 @@ fn only(collector: &Collector) -> (Span, BTreeMap<String, String>) {
     (span.clone(), attributes(&span.attributes))
 }
 
-async fn ask(proxy: &Running, path: &str, fields: &[(&str, &str)], content: &serde_json::Value) -> u16 {
+async fn ask(proxy: &Running, path: &str, fields: &[(&str, &str)], content: &serde_json::Value) -> (u16, String) {
     let request = client().post(format!("{}{path}", proxy.url)).json(content);
     let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let response = within(request.send()).await.unwrap();
-    let status = response.status().as_u16();
-    let _ = within(response.bytes()).await;
-    status
+    // Some break off.
+    (response.status().as_u16(), within(response.text()).await.unwrap_or_default())
+}
+
+/// The number behind a name, wherever in an answer it is.
+fn number(answer: &str, name: &str) -> String {
+    let (_, behind) = answer.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name}: {answer}"));
+    behind.trim_start().chars().take_while(char::is_ascii_digit).collect()
 }
 
 #[tokio::test]
@@ -45,7 +49,9 @@ async fn a_request_is_a_child_of_the_callers_span() {
     let parent = format!("00-{TRACE}-{PARENT}-01");
     let fields =
         [("traceparent", &*parent), ("tracestate", "vendor=1"), ("tracestate", "other=2"), ("x-request-id", "id-1")];
-    assert_eq!(ask(&proxy, "/v1/chat/completions?x=hidden", &fields, &chat(false)).await, 200);
+    let (status, answer) = ask(&proxy, "/v1/chat/completions?x=hidden", &fields, &chat(false)).await;
+    assert_eq!(status, 200);
+    let (input, output) = (number(&answer, "prompt_tokens"), number(&answer, "completion_tokens"));
 
     let sent = last(&azure, Route::OpenAi).headers;
     let lines =
@@ -70,22 +76,20 @@ async fn a_request_is_a_child_of_the_callers_span() {
         ("http.route", "/v1/chat/completions"),
         ("http.response.status_code", "200"),
         ("url.scheme", "http"),
-        ("url.path", "/v1/chat/completions"),
         ("network.protocol.version", "1.1"),
         ("server.port", &*port),
         ("gen_ai.operation.name", "chat"),
         ("gen_ai.provider.name", "azure.ai.openai"),
         ("gen_ai.request.model", "gpt-4o-mini"),
-        ("gen_ai.usage.input_tokens", "5"),
+        ("gen_ai.usage.input_tokens", &*input),
+        ("gen_ai.usage.output_tokens", &*output),
         ("aoai_proxy.app", "-"),
         ("aoai_proxy.outcome", "completed"),
         ("aoai_proxy.request_id", "id-1"),
     ] {
         assert_eq!(said.get(name).map(String::as_str), Some(value), "{name}: {said:?}");
     }
-    for name in
-        ["server.address", "gen_ai.response.model", "gen_ai.usage.output_tokens", "aoai_proxy.time_to_first_byte"]
-    {
+    for name in ["server.address", "gen_ai.response.model", "aoai_proxy.time_to_first_byte"] {
         assert!(said.contains_key(name), "{name}: {said:?}");
     }
     assert!(!said.contains_key("error.type"), "{said:?}");
@@ -104,13 +108,14 @@ async fn a_streamed_answer_tells_its_tokens() {
     let proxy = Running::start(&mut telling(&azure, &collector)).await;
     let mut asked = chat(true);
     asked["stream_options"] = json!({ "include_usage": true });
-    ask(&proxy, "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", &[], &asked).await;
+    let (_, answer) =
+        ask(&proxy, "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", &[], &asked).await;
     proxy.stop().await;
     let (span, said) = only(&collector);
     assert_eq!((span.name.as_str(), span.parent_span_id.is_empty()), ("chat gpt-4o", true));
-    assert_eq!(said["gen_ai.usage.input_tokens"], "5");
+    assert_eq!(said["gen_ai.usage.input_tokens"], number(&answer, "prompt_tokens"));
+    assert_eq!(said["gen_ai.usage.output_tokens"], number(&answer, "completion_tokens"));
     assert_eq!(said["http.route"], "/openai/deployments/{deployment}/chat/completions");
-    assert_eq!(said["url.path"], "/openai/deployments/gpt-4o/chat/completions");
 }
 
 #[tokio::test]
@@ -183,7 +188,6 @@ async fn a_websocket_is_one_span_from_its_beginning_to_its_end() {
     let (mut socket, _) = within(client_async(url, stream)).await.unwrap();
     within(socket.close(None)).await.unwrap();
     while let Some(Ok(_)) = within(futures_util::StreamExt::next(&mut socket)).await {}
-    within(SinkExt::close(&mut socket)).await.unwrap_or(());
     drop(socket);
     proxy.stop().await;
     let (span, said) = only(&collector);
