@@ -37,7 +37,7 @@
 //! | [`status`] | `/healthz`, `/readyz`, `/metrics`, `/status`, what changes in it as events, and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
-//! | [`telemetry`] | what is made of requests that are over: log lines, metrics, what responses cost, refusals that can be explained, the last minutes |
+//! | [`telemetry`] | what is made of requests that are over: log lines, metrics, spans for a collector, what responses cost, refusals that can be explained, the last minutes |
 //! | [`apps`] | who shares the identity: keys, models, limits, a fair share of the room |
 //! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
@@ -52,6 +52,8 @@
 //! - Only `identity/azure.rs` imports `azure_identity`.
 //! - Only [`config`] reads the environment and imports the `config` crate. (`azure_identity` looks for a platform's managed
 //!   identity by itself; `identity/transport.rs` sends its requests where the configuration says.)
+//! - Only `telemetry/otlp/` imports `opentelemetry`. (Its SDK looks for variables by itself: each that it knows is said to it,
+//!   so that the configuration wins.)
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
 //! - Only `error.rs` turns a failure into a status.
 //! - While it serves, only `telemetry/queue.rs` writes to standard error, in a thread of its own: nobody waits for whoever

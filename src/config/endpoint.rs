@@ -131,6 +131,9 @@ pub(super) fn metadata_url(text: &str) -> Result<Url, String> {
 /// Reads the address of a collector. In a cluster these mostly speak plain HTTP, and no token of ours goes there.
 pub(super) fn collector_url(text: &str) -> Result<Url, String> {
     let expected = "expected http://HOST:4318 or https://HOST, without /v1/traces";
+    if !text.contains("://") {
+        return Err(format!("begins with no scheme; {expected}"));
+    }
     let (url, _) = plain_url(text)?;
     let path = url.path().trim_end_matches('/');
     match url.scheme() {

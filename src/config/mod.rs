@@ -1,7 +1,7 @@
 //! The configuration: layers of text on one side, a [`Config`] that cannot be wrong on the other.
 //!
 //! Layers, each stronger than the one before: the embedded defaults (`config/default.toml`), a file, the variables that
-//! Azure's own tools read, variables of ours (`AOAI_PROXY__SECTION__KEY`), the command line.
+//! Azure's own tools and OpenTelemetry read, variables of ours (`AOAI_PROXY__SECTION__KEY`), the command line.
 
 mod access;
 mod apps;
