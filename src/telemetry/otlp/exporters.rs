@@ -16,7 +16,8 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
 use prost::Message;
 
-use super::delivery::{Backlog, Delivery, Signal, Undelivered};
+use super::backlog::Backlog;
+use super::delivery::{Delivery, Signal, Undelivered};
 
 /// Sends spans.
 #[derive(Debug)]

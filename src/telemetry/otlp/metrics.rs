@@ -11,7 +11,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 
-use super::delivery::{Backlog, Delivery};
+use super::backlog::Backlog;
+use super::delivery::Delivery;
 use super::exporters::MetricSender;
 use super::words::{self, METHODS, Place, fixed, text};
 use super::{LONGEST_THREAD, Otlp};

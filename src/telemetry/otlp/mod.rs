@@ -4,6 +4,7 @@
 //! and what finds none is counted. Its exporters bring an HTTP client along and read variables by themselves, so the messages
 //! are sent by [`delivery`], with the project's TLS, forward proxies and configuration.
 
+mod backlog;
 mod delivery;
 mod exporters;
 mod metrics;
@@ -28,7 +29,8 @@ use super::recorder::{Finished, Observer, Spent};
 use crate::clock::SharedClock;
 use crate::config::{Config, Otlp};
 
-use delivery::{Backlog, Delivery, Stage};
+use backlog::Backlog;
+use delivery::{Delivery, Stage};
 use metrics::Metrics;
 use spans::Spans;
 use words::{Place, Places};

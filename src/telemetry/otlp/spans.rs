@@ -14,7 +14,8 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits,
 };
 
-use super::delivery::{Backlog, Delivery};
+use super::backlog::Backlog;
+use super::delivery::Delivery;
 use super::exporters::{Counted, SpanSender};
 use super::words::{self, Place, fixed, text};
 use super::{LONGEST_THREAD, Otlp};
