@@ -2,7 +2,7 @@
 //!
 //! OpenTelemetry's SDK gathers both in threads of its own and never waits for whoever is observed: room for spans is bounded,
 //! and what finds none is counted. Its exporters bring an HTTP client along and read variables by themselves, so the messages
-//! are sent by [`delivery`], with the project's TLS, forward proxies and configuration.
+//! are sent by `delivery.rs`, with the project's TLS, forward proxies and configuration.
 
 mod backlog;
 mod delivery;
