@@ -72,6 +72,7 @@ fn finish(history: &History, route: Route, outcome: Outcome, status: Option<u16>
         code: None,
         error: None,
         hint: None,
+        origin: None,
         id: &id,
         upstream_id: None,
     });
@@ -160,7 +161,8 @@ fn tokens_are_told_by_series_while_there_is_room() {
     for number in 0..20 {
         let model = format!("model-{number}");
         for usage in [Some(Usage { input: 10, cached: 5, output: number, reasoning: 0 }), None] {
-            let series = uses.add(&Spent { app: "app", model: &model, usage });
+            let series =
+                uses.add(&Spent { operation: Operation::at("/v1/responses"), app: "app", model: &model, usage });
             slots.spend(series, usage.map_or(0, |usage| usage.total()));
         }
     }
