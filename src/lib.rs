@@ -38,6 +38,7 @@
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`telemetry`] | what is made of requests that are over: log lines, metrics, spans for a collector, what responses cost, refusals that can be explained, the last minutes |
+//! | [`ledger`] | what responses have cost, written down by hour, app and model |
 //! | [`apps`] | who shares the identity: keys, models, limits, a fair share of the room |
 //! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
@@ -55,6 +56,7 @@
 //! - Only `telemetry/otlp/` imports `opentelemetry`. (Its SDK looks for variables by itself: each that it knows is said to it,
 //!   so that the configuration wins.)
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
+//! - Only `ledger/` imports `rusqlite`; requests touch its counts in memory, and never the file.
 //! - Only `error.rs` turns a failure into a status.
 //! - While it serves, only `telemetry/queue.rs` writes to standard error, in a thread of its own: nobody waits for whoever
 //!   reads there.
@@ -84,6 +86,7 @@ pub mod forward;
 pub mod guard;
 pub mod identity;
 pub mod inspect;
+pub mod ledger;
 pub mod lifecycle;
 pub mod management;
 pub mod server;

@@ -8,7 +8,9 @@ use super::choices::{Cloud, ModelList};
 use super::credential::credential;
 use super::layers::Layers;
 use super::otlp::{Read, otlp};
+use super::prices::prices;
 use super::settings::{self, Settings};
+use super::usage::ledger;
 use super::{
     AccountName, Config, ConfigError, Credential, Environment, Limits, Management, Proxies, Scope, Telemetry, Upstream,
 };
@@ -36,6 +38,9 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
                        show --query id -o tsv` tells it";
         return Err(layers.bad_value("upstream.models", problem.to_owned()));
     }
+    // Nothing that serves needs prices; they must be right all the same.
+    prices(layers, settings.usage.currency.clone(), settings.prices)?;
+    let ledger = ledger(layers, environment, settings.usage)?;
     let authority_host = settings.credential.authority_host.clone();
     let imds_endpoint = settings.credential.imds_endpoint.clone();
     Ok(Config {
@@ -65,6 +70,7 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
             header_timeout: settings.limits.header_timeout,
             shutdown_grace: settings.limits.shutdown_grace,
         },
+        ledger,
         telemetry: telemetry(layers, settings.telemetry, environment),
         proxies: Proxies::read(environment)?,
     })
@@ -83,7 +89,7 @@ fn is_of_a_run(layers: &Layers, environment: &Environment) -> bool {
 }
 
 /// Names the key, its value and its layer for whatever the merged values do not fit.
-fn read(layers: &Layers) -> Result<Settings, ConfigError> {
+pub(super) fn read(layers: &Layers) -> Result<Settings, ConfigError> {
     serde_path_to_error::deserialize(layers.merged()?).map_err(|error| {
         let key = error.path().to_string();
         let problem = plain(&error.into_inner().to_string(), &key);

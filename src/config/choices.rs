@@ -132,7 +132,7 @@ impl TryFrom<String> for LogLevel {
 }
 
 /// The proxy's own modules and the lines of requests, which directives may name without the crate before it.
-const OURS: [&str; 20] = [
+const OURS: [&str; 21] = [
     "app",
     "apps",
     "cli",
@@ -146,6 +146,7 @@ const OURS: [&str; 20] = [
     "guard",
     "identity",
     "inspect",
+    "ledger",
     "lifecycle",
     "management",
     "request",

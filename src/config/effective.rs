@@ -1,7 +1,6 @@
 //! What the configuration comes to, key by key: each with its value and the layer that set it, for people to read and for
 //! the program to read back.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use config::{Value, ValueKind};
@@ -72,17 +71,20 @@ impl Effective {
             format!("# The configuration of aoai-auth-proxy {}, as it is in force.\n", env!("CARGO_PKG_VERSION"));
         text.push_str("# Secrets are left out: whoever feeds it back must set them again.\n");
         let mut section = "";
-        for key in KEYS.iter().filter(|key| !key.name.starts_with("apps.")) {
+        for key in KEYS.iter().filter(|key| key.of_each().is_none()) {
             if key.section() != section {
                 section = key.section();
                 let _ = write!(text, "\n[{section}]\n");
             }
             self.line(&mut text, key, key.name);
         }
-        for app in self.apps() {
-            let _ = write!(text, "\n[apps.{}]\n", quoted_name(&app));
-            for key in KEYS.iter().filter(|key| key.name.starts_with("apps.")) {
-                self.line(&mut text, key, &key.name.replacen("NAME", &app, 1));
+        for section in ["apps", "prices"] {
+            // Those that some layer speaks of.
+            for name in self.layers.names_in(section) {
+                let _ = write!(text, "\n[{section}.{}]\n", quoted_name(&name));
+                for key in KEYS.iter().filter(|key| key.of_each() == Some(section)) {
+                    self.line(&mut text, key, &key.name.replacen("NAME", &name, 1));
+                }
             }
         }
         if !self.variables.is_empty() {
@@ -164,11 +166,6 @@ impl Effective {
             _ => as_toml(value),
         }
     }
-
-    /// The apps that some layer speaks of.
-    fn apps(&self) -> BTreeSet<String> {
-        self.layers.names_in("apps")
-    }
 }
 
 /// Whether a key stands in a section of this name, or somewhere below it.
@@ -182,6 +179,7 @@ fn derived(config: &Config, name: &str) -> Option<String> {
         "upstream.scope" => Some(config.upstream.scope.to_string()),
         "credential.authority_host" => Some(plain(&config.credential.authority_host)),
         "management.endpoint" => Some(plain(&config.management.endpoint)),
+        "usage.database" => config.ledger.as_ref().map(|ledger| ledger.database.display().to_string()),
         _ => None,
     }
 }
@@ -196,7 +194,7 @@ fn ways(key: &Key, name: &str) -> Vec<String> {
     let (section, short) = name.rsplit_once('.').unwrap_or(("", name));
     let variable = format!("AOAI_PROXY__{}", name.replace('.', "__").to_uppercase());
     let mut ways: Vec<String> = key.variable.map(|name| format!("environment variable {name}")).into_iter().collect();
-    // A variable's name has no dashes, and the names of apps may.
+    // A variable's name has no dashes, and the names of apps and models may.
     if !name.contains('-') {
         ways.push(format!("environment variable {variable}"));
     }

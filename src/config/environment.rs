@@ -59,6 +59,12 @@ impl Environment {
         let home = || self.get("HOME").map(|home| PathBuf::from(home).join(".config"));
         self.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home)
     }
+
+    /// Where what programs keep from one run to the next lives: `$XDG_STATE_HOME`, else `$HOME/.local/state`.
+    pub(super) fn state_home(&self) -> Option<PathBuf> {
+        let home = || self.get("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        self.get("XDG_STATE_HOME").map(PathBuf::from).or_else(home).filter(|path| path.is_absolute())
+    }
 }
 
 /// Names only: values may be secrets.

@@ -4,7 +4,7 @@
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Section and name, joined by a dot; what holds for every app has `NAME` in its place.
+    /// Section and name, joined by a dot; what holds for every app, or model, has `NAME` in its place.
     pub name: &'static str,
     /// What it means, in a clause.
     pub meaning: &'static str,
@@ -39,7 +39,7 @@ impl Key {
         Self { is_secret: true, ..self }
     }
 
-    /// The section that it stands in; of an app's keys, `apps.NAME`.
+    /// The section that it stands in; of an app's keys, `apps.NAME`; of a model's, `prices.NAME`.
     #[must_use]
     pub fn section(&self) -> &'static str {
         self.name.rsplit_once('.').map_or("", |(section, _)| section)
@@ -51,20 +51,26 @@ impl Key {
         self.name.rsplit_once('.').map_or(self.name, |(_, name)| name)
     }
 
-    /// Whether `written` is this key: of an app's, whatever the app's name is.
+    /// Whether it stands in a section of which there is one for each app or model: then what these sections stand in.
+    #[must_use]
+    pub fn of_each(&self) -> Option<&'static str> {
+        self.name.split_once(OF_EACH).map(|(section, _)| section)
+    }
+
+    /// Whether `written` is this key: of an app's or a model's, whatever that is called.
     fn is(&self, written: &str) -> bool {
-        match self.name.strip_prefix(OF_EVERY_APP) {
-            Some(name) => written
-                .strip_prefix("apps.")
-                .and_then(|rest| rest.rsplit_once('.'))
+        match self.name.split_once(OF_EACH) {
+            Some((section, name)) => written
+                .strip_prefix(section)
+                .and_then(|rest| rest.strip_prefix('.')?.rsplit_once('.'))
                 .is_some_and(|(_, last)| last == name),
             None => self.name == written,
         }
     }
 }
 
-/// What an app's keys begin with in [`KEYS`].
-const OF_EVERY_APP: &str = "apps.NAME.";
+/// What stands between section and name in [`KEYS`] where there is one for each app or model.
+const OF_EACH: &str = ".NAME.";
 
 /// All keys, section by section.
 pub const KEYS: &[Key] = &[
@@ -147,6 +153,14 @@ pub const KEYS: &[Key] = &[
     key("limits.max_body", "the most that a request's content may have"),
     key("limits.header_timeout", "how long a request's head may take"),
     key("limits.shutdown_grace", "how long running requests may go on after SIGTERM"),
+    key("usage.enabled", "whether what responses cost is written down, by hour, app and model").more("usage.md"),
+    key("usage.database", "the SQLite file that it is written to; it and its directory are made where they are not there yet")
+        .otherwise("`$XDG_STATE_HOME/aoai-auth-proxy/usage.db`, else below `~/.local/state`"),
+    key("usage.retention", "how long it is kept, like `90d`; `0` is for ever").more("usage.md#how-long-it-is-kept"),
+    key("usage.currency", "what prices are in: a word that is shown with them").more("usage.md#what-it-costs"),
+    key("prices.NAME.input", "what a million tokens sent to this model cost").more("usage.md#what-it-costs"),
+    key("prices.NAME.cached", "what a million of them cost that the resource had still in mind").otherwise("as `input`"),
+    key("prices.NAME.output", "what a million tokens answered cost, thinking included"),
     key("telemetry.log_format", "`text` or `json`"),
     key("telemetry.log_level", "`error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,identity=debug`")
         .more("logs.md#levels"),
@@ -173,12 +187,13 @@ pub fn near(asked: &str) -> Option<String> {
         return None;
     }
     let written = asked.to_ascii_lowercase().replace('-', "_");
-    // An app may be called anything; its keys may not.
-    let app = written.strip_prefix("apps.").and_then(|rest| rest.rsplit_once('.')).map_or("NAME", |(app, _)| app);
+    // An app or a model may be called anything; its keys may not.
+    let name = ["apps.", "prices."].iter().find_map(|section| written.strip_prefix(section)?.rsplit_once('.'));
+    let name = name.map_or("NAME", |(name, _)| name);
     let last = written.rsplit('.').next().unwrap_or_default();
     // The right name in the wrong section, or in none.
     let elsewhere = |key: &Key| if key.short() == last { 0.9 } else { 0.0 };
-    let keys = KEYS.iter().map(|key| (elsewhere(key), key.name.replacen("NAME", app, 1)));
+    let keys = KEYS.iter().map(|key| (elsewhere(key), key.name.replacen("NAME", name, 1)));
     let sections = KEYS.iter().map(|key| (0.0, key.section().to_owned()));
     let is_section = !written.contains('.');
     let candidates = keys.chain(sections.filter(|_| is_section));
@@ -222,6 +237,8 @@ mod tests {
             ("apps.mine.model", "apps.mine.models"),
             ("apps.mine.request_per_minute", "apps.mine.requests_per_minute"),
             ("telemetry.loglevel", "telemetry.log_level"),
+            ("prices.gpt-4o.inputs", "prices.gpt-4o.input"),
+            ("usage.databse", "usage.database"),
         ] {
             assert_eq!(near(written).as_deref(), Some(meant), "{written}");
         }
@@ -231,7 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn an_apps_keys_are_found_under_its_name() {
+    fn keys_of_apps_and_models_are_found_under_their_names() {
+        assert_eq!(find("prices.gpt-4.1.cached").map(|key| key.name), Some("prices.NAME.cached"));
         assert_eq!(find("apps.my-app.models").map(|key| key.name), Some("apps.NAME.models"));
         assert_eq!(find("apps.NAME.key").map(|key| key.is_secret), Some(true));
         assert_eq!(find("upstream.endpoint").map(|key| key.variable), Some(Some("AZURE_OPENAI_ENDPOINT")));

@@ -17,8 +17,10 @@ mod layers;
 mod lists;
 mod names;
 mod otlp;
+mod prices;
 mod proxies;
 mod settings;
+mod usage;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,7 +39,9 @@ pub use environment::Environment;
 pub use error::{ConfigError, Shown};
 pub use names::{ResourceName, Scope, Segment};
 pub use otlp::{Otlp, Sampling};
+pub use prices::{Cost, Currency, Price, Prices, Rate};
 pub use proxies::{Proxies, ProxyRules};
+pub use usage::{Books, Ledger};
 
 use build::build;
 use layers::Layers;
@@ -73,6 +77,8 @@ pub struct Config {
     pub apps: Vec<App>,
     /// What callers may cost.
     pub limits: Limits,
+    /// Where it is written down what responses cost, if it is.
+    pub ledger: Option<Ledger>,
     /// What is said about all that.
     pub telemetry: Telemetry,
     /// `HTTPS_PROXY` and its kin.

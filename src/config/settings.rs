@@ -18,6 +18,8 @@ use super::choices::{Cloud, CredentialKind, LogFormat, LogLevel, ModelList};
 use super::endpoint::{Endpoint, authority_url, collector_url, metadata_url, service_url};
 use super::lists;
 use super::names::{ResourceId, ResourceName, Scope, Segment};
+use super::prices::{Currency, Rate};
+use super::usage::Retention;
 use crate::tls;
 
 /// All sections.
@@ -33,6 +35,9 @@ pub(super) struct Settings {
     #[serde(default)]
     pub(super) apps: BTreeMap<String, App>,
     pub(super) limits: Limits,
+    pub(super) usage: Usage,
+    #[serde(default)]
+    pub(super) prices: BTreeMap<String, Price>,
     pub(super) telemetry: Telemetry,
 }
 
@@ -179,6 +184,25 @@ pub(super) struct Limits {
     pub(super) header_timeout: Duration,
     #[serde(deserialize_with = "duration_or_zero")]
     pub(super) shutdown_grace: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Usage {
+    #[serde(deserialize_with = "flag")]
+    pub(super) enabled: bool,
+    #[serde(default, deserialize_with = "file")]
+    pub(super) database: Option<PathBuf>,
+    pub(super) retention: Retention,
+    pub(super) currency: Currency,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Price {
+    pub(super) input: Option<Rate>,
+    pub(super) cached: Option<Rate>,
+    pub(super) output: Option<Rate>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,0 +1,258 @@
+//! The file of the ledger: made if it is not there, known for ours if it is, and brought up to date.
+//!
+//! It is a SQLite database whose writes go to a log beside it first (`-wal`), so that whoever reads keeps nobody from writing.
+//! What is committed is with the kernel, and survives whatever happens to this process; should the machine lose its power, what
+//! the kernel had not put to disk by then is missing, and the rest is whole (`synchronous = NORMAL`).
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+/// What the file says that it is: "aoai".
+const OURS: i32 = 0x616f_6169;
+
+/// What leads from each version to the next; the first from nothing.
+const STEPS: &[&str] = &["CREATE TABLE usage (
+    hour INTEGER NOT NULL,
+    app TEXT NOT NULL,
+    model TEXT NOT NULL,
+    responses INTEGER NOT NULL,
+    unknown INTEGER NOT NULL,
+    input INTEGER NOT NULL,
+    cached INTEGER NOT NULL,
+    output INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    PRIMARY KEY (hour, app, model)
+) STRICT, WITHOUT ROWID"];
+
+/// The version that is made and read here.
+pub(super) const LATEST: usize = STEPS.len();
+
+/// The file is not one that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Nothing can be put where it should lie.
+    #[error("cannot make the usage ledger {}; usage.database names the file", path.display())]
+    Unmade {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{} is no usage ledger{what}, and is left as it is; set usage.database to another file", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is, as far as that is known.
+        what: &'static str,
+    },
+    /// A version of this program that was not written yet has made it.
+    #[error(
+        "the usage ledger {} is of version {version}, and this program knows no later one than {known}: a newer one has made it. \
+         Run that, or set usage.database to another file",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: usize,
+        /// The latest that is known here.
+        known: usize,
+    },
+    /// It is as it should be, but for now.
+    #[error("cannot {doing} the usage ledger {}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+impl FileError {
+    /// Whether it may pass by itself: somebody else has locked the file, or there is no room for it.
+    pub(super) fn may_pass(&self) -> bool {
+        let Self::Sqlite { source, .. } = self else { return false };
+        matches!(
+            source.sqlite_error_code(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
+        )
+    }
+
+    /// Of what SQLite says when it tries to do something with `path`.
+    pub(super) fn of(path: &Path, doing: &'static str, source: rusqlite::Error) -> Self {
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::Foreign { path: path.to_owned(), what: ", and no SQLite database" },
+            _ => Self::Sqlite { path: path.to_owned(), doing, source },
+        }
+    }
+}
+
+/// Makes what is not there of the file and its directory, for this user alone.
+pub(super) fn make(path: &Path) -> Result<(), FileError> {
+    let unmade = |source| FileError::Unmade { path: path.to_owned(), source };
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unmade)?;
+    }
+    // Not by SQLite, which would let everybody read it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(unmade(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the file to write to it, waiting for whoever has locked it no longer than `patience`.
+pub(super) fn open(path: &Path, patience: Duration) -> Result<Connection, FileError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |source| FileError::of(path, "open", source);
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(patience).map_err(failed)?;
+    // What is not ours is not touched.
+    version(&connection, path, LATEST)?;
+    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;";
+    connection.execute_batch(settings).map_err(failed)?;
+    bring_up_to_date(&mut connection, path, STEPS)?;
+    Ok(connection)
+}
+
+/// Takes the steps that are left, all or none of them. That it can be written to is known then, too.
+fn bring_up_to_date(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), FileError> {
+    let failed = |source| FileError::of(path, "write to", source);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    // Now that nobody else can take them meanwhile.
+    let version = version(&transaction, path, steps.len())?;
+    for (number, step) in steps.iter().enumerate().skip(version) {
+        transaction.execute_batch(step).map_err(failed)?;
+        let next = i64::try_from(number + 1).unwrap_or(i64::MAX);
+        transaction.pragma_update(None, "user_version", next).map_err(failed)?;
+        transaction.pragma_update(None, "application_id", OURS).map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}
+
+/// Of which version the file is: 0 if nothing is in it yet.
+pub(super) fn version(connection: &Connection, path: &Path, known: usize) -> Result<usize, FileError> {
+    let number = |query: &str| connection.query_row(query, (), |row| row.get::<_, i64>(0));
+    let told = || {
+        Ok((
+            number("PRAGMA application_id")?,
+            number("PRAGMA user_version")?,
+            number("SELECT count(*) FROM sqlite_schema")?,
+        ))
+    };
+    let foreign = |what| Err(FileError::Foreign { path: path.to_owned(), what });
+    match told().map_err(|source| FileError::of(path, "read", source))? {
+        (0, 0, 0) => Ok(0),
+        (application, version, _) if application == i64::from(OURS) => match usize::try_from(version) {
+            Ok(version) if version > known => Err(FileError::Newer { path: path.to_owned(), version, known }),
+            Ok(version) => Ok(version),
+            Err(_) => foreign(""),
+        },
+        _ => foreign(", but a database of another program"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A ledger as version 1 has made it.
+    const VERSION_1: &str = include_str!("../../tests/fixtures/ledger/version-1.sql");
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn file() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("made/for it/usage.db");
+        make(&path).unwrap();
+        (directory, path)
+    }
+
+    fn of_version_1() -> (tempfile::TempDir, PathBuf) {
+        let (directory, path) = file();
+        Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
+        (directory, path)
+    }
+
+    fn tokens(connection: &Connection, column: &str) -> i64 {
+        connection.query_row(&format!("SELECT sum({column}) FROM usage"), (), |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn it_is_made_for_this_user_alone() {
+        let (_directory, path) = file();
+        let connection = open(&path, PATIENCE).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        for file in ["usage.db", "usage.db-wal", "usage.db-shm"] {
+            assert_eq!(mode(&path.with_file_name(file)), 0o600, "{file}");
+        }
+        let mode: String = connection.query_row("PRAGMA journal_mode", (), |row| row.get(0)).unwrap();
+        assert_eq!((mode.as_str(), version(&connection, &path, 1).unwrap()), ("wal", 1));
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_what_is_made_today() {
+        let (_directory, path) = of_version_1();
+        let schema = |connection: &Connection| -> String {
+            let schema =
+                connection.query_row("SELECT sql FROM sqlite_schema WHERE name = 'usage'", (), |row| row.get(0));
+            schema.unwrap()
+        };
+        let (old, (_other, new)) = (open(&path, PATIENCE).unwrap(), file());
+        assert_eq!(tokens(&old, "input"), 1234);
+        assert_eq!(schema(&old), schema(&open(&new, PATIENCE).unwrap()));
+    }
+
+    #[test]
+    fn an_older_file_is_brought_up_to_date_and_keeps_what_is_in_it() {
+        let (_directory, path) = of_version_1();
+        let mut connection = Connection::open(&path).unwrap();
+        let steps = [STEPS[0], "ALTER TABLE usage ADD COLUMN images INTEGER NOT NULL DEFAULT 7", "SELECT 1"];
+        bring_up_to_date(&mut connection, &path, &steps).unwrap();
+        assert_eq!((tokens(&connection, "input"), tokens(&connection, "images")), (1234, 14));
+        assert_eq!(version(&connection, &path, 3).unwrap(), 3);
+        bring_up_to_date(&mut connection, &path, &steps).unwrap();
+        // Whoever knows less leaves it alone.
+        let error = open(&path, PATIENCE).unwrap_err();
+        assert!(matches!(error, FileError::Newer { version: 3, known: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn steps_are_taken_all_or_none() {
+        let (_directory, path) = of_version_1();
+        let mut connection = Connection::open(&path).unwrap();
+        let steps = [STEPS[0], "ALTER TABLE usage ADD COLUMN images INTEGER NOT NULL DEFAULT 0", "DROP TABLE nothing"];
+        let error = bring_up_to_date(&mut connection, &path, &steps).unwrap_err();
+        assert!(matches!(error, FileError::Sqlite { .. }) && !error.may_pass(), "{error}");
+        assert_eq!(version(&connection, &path, 1).unwrap(), 1);
+        assert!(connection.prepare("SELECT images FROM usage").is_err());
+        drop(connection);
+        assert_eq!(tokens(&open(&path, PATIENCE).unwrap(), "input"), 1234);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_as_it_is() {
+        let (_directory, path) = file();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (a); PRAGMA user_version = 1").unwrap();
+        let text = path.with_file_name("text");
+        std::fs::write(&text, "no database at all, ".repeat(500)).unwrap();
+        for path in [path, text] {
+            let before = std::fs::read(&path).unwrap();
+            let error = open(&path, PATIENCE).unwrap_err();
+            assert!(matches!(error, FileError::Foreign { .. }) && !error.may_pass(), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), before);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What responses have cost, written down: by hour (UTC), app and model, in a SQLite file.
+//!
+//! Whoever carries a request adds to a few sums in memory, and is done. A thread of its own writes these down, all that came
+//! within a second in one transaction. While the file cannot be written to, they wait, up to a bound, and nobody waits for
+//! them: what is counted is counted once, whenever the file can be written again.
+
+mod counts;
+mod file;
+mod read;
+mod store;
+mod writer;
+
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use counts::Counts;
+pub use file::FileError;
+pub use read::{Entry, ReadError, read};
+
+use counts::{Key, Rows};
+use store::Store;
+use writer::Writer;
+
+use crate::clock::SharedClock;
+use crate::config;
+use crate::telemetry::recorder::{Observer, Spent};
+
+/// What is counted together.
+const HOUR: i64 = 60 * 60;
+/// How long the end of the program waits for what is still to be written.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The ledger of one process: when this is dropped, what is left is written, unless that takes too long.
+#[derive(Debug)]
+pub struct Ledger {
+    counting: Arc<Counting>,
+    /// Until the thread has it.
+    idle: Option<Writer>,
+    path: PathBuf,
+}
+
+/// What is being counted, by whoever carries requests.
+#[derive(Debug)]
+struct Counting {
+    clock: SharedClock,
+    sums: Mutex<Sums>,
+    /// There is something to write, or the end has begun, or come.
+    news: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    rows: Rows,
+    is_ending: bool,
+    is_over: bool,
+}
+
+impl Ledger {
+    /// Opens the file, and makes it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If it is none that can be written to, now or later.
+    pub fn open(settings: &config::Ledger, clock: SharedClock) -> Result<Self, FileError> {
+        let store = Store::open(&settings.database)?;
+        let counting =
+            Arc::new(Counting { clock, sums: Mutex::default(), news: Condvar::new(), dropped: AtomicU64::new(0) });
+        let path = store.path().to_owned();
+        Ok(Self { idle: Some(Writer::new(counting.clone(), store, settings.retention)), counting, path })
+    }
+
+    /// The directory in which files are made, written to and removed.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// Begins to write, in a thread that has the rights of this one: not before those were given up that are not needed.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such thread.
+    pub fn begin(&mut self) -> io::Result<()> {
+        let Some(writer) = self.idle.take() else { return Ok(()) };
+        thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run()).map(|_| ())
+    }
+
+    /// Hears of what is to be counted.
+    #[must_use]
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        self.counting.clone()
+    }
+
+    /// How many responses were never written down, because too many kinds of them waited to be.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.counting.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if self.idle.is_some() {
+            // Nothing was served.
+            return;
+        }
+        let mut sums = self.counting.open();
+        sums.is_ending = true;
+        self.counting.news.notify_all();
+        let waited = self.counting.news.wait_timeout_while(sums, PATIENCE, |sums| !sums.is_over);
+        if waited.is_ok_and(|(_, waited)| waited.timed_out()) {
+            tracing::warn!("the usage ledger took too long to be written; the last counts may be lost");
+        }
+    }
+}
+
+impl Observer for Counting {
+    fn spent(&self, spent: &Spent<'_>) {
+        let key = Key { hour: hour(self.clock.now()), app: spent.app.into(), model: spent.model.into() };
+        let mut sums = self.open();
+        let is_first = sums.rows.is_empty();
+        sums.rows.add(key, Counts::one(spent.usage));
+        drop(sums);
+        if is_first {
+            self.news.notify_all();
+        }
+    }
+}
+
+impl Counting {
+    /// Waits until there is something to write, unless there `is_some` already, and then for more of it, but no longer than
+    /// `pause`. All that there is, and whether the end has begun.
+    fn next(&self, is_some: bool, pause: Duration) -> (Rows, bool) {
+        let mut sums = self.open();
+        while !is_some && sums.rows.is_empty() && !sums.is_ending {
+            sums = self.news.wait(sums).unwrap_or_else(PoisonError::into_inner);
+        }
+        let waited = self.news.wait_timeout_while(sums, pause, |sums| !sums.is_ending);
+        let (mut sums, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (mem::take(&mut sums.rows), sums.is_ending)
+    }
+
+    fn is_over(&self) {
+        self.open().is_over = true;
+        self.news.notify_all();
+    }
+
+    /// A panic elsewhere leaves nothing half done in here.
+    fn open(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The second with which the hour of this time began.
+#[must_use]
+pub fn hour(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(seconds).unwrap_or_default() / HOUR * HOUR
+}

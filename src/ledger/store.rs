@@ -1,0 +1,194 @@
+//! Rows on their way into the file, all that wait at once.
+
+use std::fs::metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::counts::Rows;
+use super::file::{self, FileError};
+use crate::error::Causes;
+
+/// How long whoever has locked the file is waited for. Requests never wait.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same when the program starts: another one may just make the file.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whoever else writes to the file adds to the same rows.
+const ADD: &str = "INSERT INTO usage (hour, app, model, responses, unknown, input, cached, output, reasoning)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT (hour, app, model) DO UPDATE SET
+        responses = responses + excluded.responses,
+        unknown = unknown + excluded.unknown,
+        input = input + excluded.input,
+        cached = cached + excluded.cached,
+        output = output + excluded.output,
+        reasoning = reasoning + excluded.reasoning";
+
+/// The file, open if it can be.
+#[derive(Debug)]
+pub(super) struct Store {
+    path: PathBuf,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    /// What the path led to then: device and number.
+    file: Option<(u64, u64)>,
+}
+
+impl Store {
+    /// The file at `path`. It may be locked, or the disk full: that can pass.
+    pub(super) fn open(path: &Path) -> Result<Self, FileError> {
+        file::make(path)?;
+        // Where SQLite puts its files beside it, even if a link leads there.
+        let path = path.canonicalize().map_err(|source| FileError::Unmade { path: path.to_owned(), source })?;
+        let mut store = Self { path, open: None };
+        match store.opened(FIRST_PATIENCE) {
+            Ok(open) => store.open = Some(open),
+            Err(error) if error.may_pass() => {
+                tracing::debug!(error = %Causes(&error), "the usage ledger is not open yet")
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(store)
+    }
+
+    /// Where the file lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds these rows to what is there: all of them, or, if that fails, none.
+    pub(super) fn write(&mut self, rows: &Rows) -> Result<(), FileError> {
+        self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut add = transaction.prepare(ADD)?;
+            for (key, counts) in rows.iter() {
+                let [responses, unknown, input, cached, output, reasoning] =
+                    [counts.responses, counts.unknown, counts.input, counts.cached, counts.output, counts.reasoning]
+                        .map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+                add.execute(params![
+                    key.hour, key.app, key.model, responses, unknown, input, cached, output, reasoning
+                ])?;
+            }
+            drop(add);
+            transaction.commit()
+        })
+    }
+
+    /// Forgets the hours that began before this second.
+    pub(super) fn forget_before(&mut self, hour: i64) -> Result<usize, FileError> {
+        self.with(|connection| connection.execute("DELETE FROM usage WHERE hour < ?1", [hour]))
+    }
+
+    /// Does something with the file, opened again if need be.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, FileError> {
+        let done = work(self.connection()?).map_err(|source| FileError::of(&self.path, "write to", source));
+        if done.as_ref().is_err_and(|error| !error.may_pass()) {
+            self.open = None;
+        }
+        done
+    }
+
+    /// Should somebody have taken the file away, another one is made. What is open is closed before: closing any file takes the
+    /// locks from all that this process has on it.
+    fn connection(&mut self) -> Result<&mut Connection, FileError> {
+        let open = match self.open.take().filter(|open| open.file == whereto(&self.path)) {
+            Some(open) => open,
+            None => self.opened(PATIENCE)?,
+        };
+        Ok(&mut self.open.insert(open).connection)
+    }
+
+    fn opened(&self, patience: Duration) -> Result<Open, FileError> {
+        file::make(&self.path)?;
+        let connection = file::open(&self.path, patience)?;
+        connection.busy_timeout(PATIENCE).map_err(|source| FileError::of(&self.path, "open", source))?;
+        Ok(Open { connection, file: whereto(&self.path) })
+    }
+}
+
+/// Which file the path leads to.
+fn whereto(path: &Path) -> Option<(u64, u64)> {
+    metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::counts::{Counts, Key};
+    use super::*;
+
+    fn rows(hours: std::ops::Range<i64>) -> Rows {
+        let mut rows = Rows::default();
+        for hour in hours {
+            rows.add(Key { hour: hour * 3600, app: "a".into(), model: "m".into() }, Counts::one(None));
+        }
+        rows
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("usage.db")).unwrap();
+        (directory, store)
+    }
+
+    /// How many rows, and how many responses in them.
+    fn sums(store: &Store) -> (i64, i64) {
+        let connection = Connection::open(&store.path).unwrap();
+        let query = "SELECT count(*), coalesce(sum(responses), 0) FROM usage";
+        connection.query_row(query, (), |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    }
+
+    #[test]
+    fn rows_are_added_to_what_is_there() {
+        let (_directory, mut store) = store();
+        store.write(&rows(0..3)).unwrap();
+        store.write(&rows(1..4)).unwrap();
+        assert_eq!(sums(&store), (4, 6));
+        assert_eq!(store.forget_before(2 * 3600).unwrap(), 2);
+        assert_eq!(sums(&store), (2, 3));
+    }
+
+    #[test]
+    fn of_what_does_not_fit_nothing_is_written_and_all_of_it_later() {
+        let (_directory, mut store) = store();
+        store.write(&rows(0..1)).unwrap();
+        let limit = |store: &Store, pages: i64| {
+            let connection = &store.open.as_ref().unwrap().connection;
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |row| row.get::<_, i64>(0)).unwrap();
+        };
+        limit(&store, 3);
+        let error = store.write(&rows(0..5000)).unwrap_err();
+        assert!(error.may_pass(), "{error}");
+        assert_eq!(sums(&store), (1, 1));
+        limit(&store, 1_000_000);
+        store.write(&rows(0..5000)).unwrap();
+        assert_eq!(sums(&store), (5000, 5001));
+    }
+
+    #[test]
+    fn what_is_locked_is_waited_for_and_then_left_for_later() {
+        let (_directory, mut store) = store();
+        let other = Connection::open(&store.path).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let error = store.write(&rows(0..1)).unwrap_err();
+        assert!(error.may_pass(), "{error}");
+        other.execute_batch("ROLLBACK").unwrap();
+        store.write(&rows(0..1)).unwrap();
+        assert_eq!(sums(&store), (1, 1));
+    }
+
+    #[test]
+    fn a_file_that_somebody_took_away_is_made_anew() {
+        let (directory, mut store) = store();
+        store.write(&rows(0..1)).unwrap();
+        std::fs::rename(&store.path, directory.path().join("kept")).unwrap();
+        store.write(&rows(5..7)).unwrap();
+        assert_eq!(sums(&store), (2, 2));
+    }
+}
