@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::serve::{open_many_files, proxy};
+use super::serve::{ledger, observers, open_many_files, proxy};
 use super::{Failure, block_on, say};
 use crate::config::{Config, Environment, Overrides};
 use crate::confine;
 use crate::emulator::{self, Emulator};
+use crate::ledger::Ledger;
 use crate::server::Listeners;
 use crate::telemetry::logs;
 use crate::tls;
@@ -36,7 +37,9 @@ async fn demo(environment: &Environment, mut overrides: Overrides) -> Result<(),
     open_many_files();
     let tls = tls::client(&config.upstream.authorities)?;
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
-    proxy(&config, tls, listeners, |address| say(&what_to_try(address))).await
+    let mut ledger = ledger(&config)?;
+    ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
+    proxy(&config, tls, listeners, observers(ledger.as_ref()), |address| say(&what_to_try(address))).await
 }
 
 /// The emulator's addresses, as an operator would configure Azure's.

@@ -10,6 +10,7 @@ use super::config::Show;
 use super::health::Health;
 use super::models::Models;
 use super::run::Run;
+use super::usage::Usage;
 use crate::config::Overrides;
 
 /// The headings of options in `--help`.
@@ -77,6 +78,8 @@ pub(super) enum Command {
     Check(Check),
     /// List the models that the region offers, and which of them the account has deployed.
     Models(Models),
+    /// Show what responses have cost, from the usage ledger (usage.enabled); days and hours are in UTC.
+    Usage(Usage),
     /// Show the configuration in force and where each value comes from, as TOML, without secrets.
     Config(Show),
     /// Ask a running proxy, at the address of the same configuration, how it is; exit status 0 or 1.

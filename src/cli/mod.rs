@@ -11,6 +11,8 @@ mod man;
 mod models;
 mod run;
 mod serve;
+mod table;
+mod usage;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -22,6 +24,7 @@ pub use line::CommandLine;
 
 use crate::config::{ConfigError, Environment};
 use crate::identity::credential::CredentialsError;
+use crate::ledger::FileError;
 use crate::server::ListenError;
 use crate::telemetry::logs;
 
@@ -36,6 +39,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Demo => demo::run(&environment, overrides).map(done),
         Command::Config(show) => config::run(&environment, &overrides, &show).map(done),
         Command::Models(asked) => models::run(&environment, &overrides, &asked).map(done),
+        Command::Usage(asked) => usage::run(&environment, &overrides, &asked).map(done),
         Command::Run(asked) => run::run(&environment, overrides, &asked),
         Command::Health(asked) => health::run(&environment, &overrides, &asked).map(done),
         Command::Emulator => emulator::run().map(done),
@@ -90,6 +94,10 @@ enum Failure {
     Interrupted,
     #[error(transparent)]
     Unlisted(#[from] models::Unlisted),
+    #[error(transparent)]
+    Ledger(#[from] FileError),
+    #[error(transparent)]
+    Usage(#[from] usage::Unread),
     #[error("ended at once, as asked, before every running request had ended")]
     CutOff,
 }
@@ -114,6 +122,8 @@ impl Failure {
             | Self::Unwell(_)
             | Self::Interrupted
             | Self::Unlisted(_)
+            | Self::Ledger(_)
+            | Self::Usage(_)
             | Self::CutOff => ExitCode::FAILURE,
         }
     }

@@ -13,10 +13,12 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
 use crate::confine;
 use crate::identity::credential::{self, Credentials};
+use crate::ledger::{FileError, Ledger};
 use crate::lifecycle::Lifecycle;
 use crate::server::{Drained, Listeners, serve};
 use crate::telemetry::logs;
 use crate::telemetry::otlp::Export;
+use crate::telemetry::recorder::Observer;
 use crate::tls;
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
@@ -26,11 +28,25 @@ pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<()
     open_many_files();
     let tls = tls::client(&config.upstream.authorities)?;
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
+    // Dropped before the log: it has things to say.
+    let mut ledger = ledger(&config)?;
+    let writable: Vec<_> = ledger.iter().map(|ledger| ledger.directory().to_owned()).collect();
     // Whatever is opened once is open, and no other thread runs that would escape.
-    confine::confine(&config, environment, &[]);
+    confine::confine(&config, environment, &writable);
     // Only now: a thread of before would not be confined.
     logs.write().map_err(Failure::Runtime)?;
-    block_on(proxy(&config, tls, listeners, |_| ()))
+    ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
+    block_on(proxy(&config, tls, listeners, observers(ledger.as_ref()), |_| ()))
+}
+
+/// The ledger that the configuration asks for.
+pub(super) fn ledger(config: &Config) -> Result<Option<Ledger>, FileError> {
+    config.ledger.as_ref().map(|settings| Ledger::open(settings, Arc::new(SystemClock))).transpose()
+}
+
+/// Who hears of every request.
+pub(super) fn observers(ledger: Option<&Ledger>) -> Vec<Arc<dyn Observer>> {
+    ledger.map(Ledger::observer).into_iter().collect()
 }
 
 /// Serves until a signal says to stop. `announce` is called with the address once a caller can be answered.
@@ -38,13 +54,14 @@ pub(super) async fn proxy(
     config: &Config,
     tls: ClientConfig,
     listeners: Listeners,
+    observers: Vec<Arc<dyn Observer>>,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
     let export = Export::start(config, tls.clone(), clock.clone()).map_err(BuildError::from)?;
-    let observers = export.iter().map(Export::observer).collect();
+    observers.extend(export.iter().map(Export::observer));
     let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), observers)?;
 
     let signals = Signals::install().map_err(Failure::Runtime)?;

@@ -48,7 +48,7 @@ pub enum ReadError {
 ///
 /// If there is no such file, or it is none of ours.
 pub fn read(path: &Path, since: i64) -> Result<Vec<Entry>, ReadError> {
-    if !path.exists() {
+    if matches!(path.try_exists(), Ok(false)) {
         return Err(ReadError::Missing(path.to_owned()));
     }
     let entries = sums(path, OpenFlags::empty(), path.as_os_str().to_owned(), since);

@@ -51,7 +51,7 @@ impl Store {
         match store.opened(FIRST_PATIENCE) {
             Ok(open) => store.open = Some(open),
             Err(error) if error.may_pass() => {
-                tracing::debug!(error = %Causes(&error), "the usage ledger is not open yet")
+                tracing::debug!(error = %Causes(&error), "the usage ledger is not open yet");
             }
             Err(error) => return Err(error),
         }

@@ -4,7 +4,6 @@ mod capability;
 mod row;
 mod table;
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use tokio::join;
 
 use self::capability::Capability;
 use self::row::Row;
+use super::table::terminal_width;
 use super::{Failure, block_on, print};
 use crate::app::BuildError;
 use crate::clock::{Clock, SystemClock};
@@ -85,9 +85,7 @@ async fn show(config: &Config, asked: &Models) -> Result<(), Failure> {
         eprintln!("aoai-auth-proxy: there is no such model");
         return Ok(());
     }
-    let is_terminal = std::io::stdout().is_terminal();
-    let width = terminal_size::terminal_size().filter(|_| is_terminal).map(|(width, _)| usize::from(width.0));
-    table::print(&rows, SystemClock.now(), width)
+    table::print(&rows, SystemClock.now(), terminal_width())
 }
 
 impl Models {

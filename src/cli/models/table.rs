@@ -1,49 +1,34 @@
-//! Rows as a table: aligned, as wide as the terminal, coloured where somebody looks.
+//! Models as a table, with what is about to end marked.
 
-use std::io::Write;
 use std::time::SystemTime;
 
-use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use time::{Date, OffsetDateTime};
 
 use super::row::{Day, Deployed, Row};
-use crate::cli::{Failure, written};
+use crate::cli::Failure;
+use crate::cli::table::{self, Cell};
 
 /// How long before a model's end it is time to look for another.
 const SOON: i64 = 90;
-/// What stands between columns.
-const GAP: usize = 2;
-/// What lists of words are shortened to at most.
-const NARROWEST: usize = 16;
 
 const HEADINGS: [&str; 5] = ["MODEL", "VERSION", "CAPABILITIES", "DEPRECATION", "DEPLOYMENTS"];
 /// The columns that may be broken into lines, the one with the shorter words first.
 const LISTS: [usize; 2] = [2, 4];
 
-/// What stands in a column: words that may be put below each other.
-struct Cell {
-    words: Vec<String>,
-    style: Style,
-}
-
 /// Prints the rows at a time, in so many columns of text; as wide as it gets if nobody says how many.
 pub(super) fn print(rows: &[Row], now: SystemTime, width: Option<usize>) -> Result<(), Failure> {
-    let mut output = AutoStream::auto(std::io::stdout().lock());
-    written(write!(output, "{}", text(rows, OffsetDateTime::from(now).date(), width)).and_then(|()| output.flush()))
+    table::print(&text(rows, OffsetDateTime::from(now).date(), width))
 }
 
 fn text(rows: &[Row], today: Date, width: Option<usize>) -> String {
-    let bold = Style::new().bold();
-    let headings = HEADINGS.map(|heading| Cell { words: vec![heading.to_owned()], style: bold });
+    let headings = HEADINGS.map(Cell::heading);
     let table: Vec<_> = [headings].into_iter().chain(rows.iter().map(|row| cells(row, today))).collect();
-    let widths = widths(&table, width);
-    table.iter().map(|cells| lines(cells, &widths)).collect()
+    table::text(&table, &LISTS, width)
 }
 
 fn cells(row: &Row, today: Date) -> [Cell; 5] {
-    // What others have named must not speak to the terminal.
-    let plain = |text: &str| Cell { words: vec![text.replace(char::is_control, " ")], style: Style::new() };
+    let plain = Cell::plain;
     let capabilities = row.capabilities.iter().map(|capability| capability.word()).collect();
     let deployments = listed(row.deployments.iter().flatten().map(deployed).collect());
     // Where there is little room, what is said of a deployment stands below its name.
@@ -51,9 +36,9 @@ fn cells(row: &Row, today: Date) -> [Cell; 5] {
     [
         plain(&row.name),
         plain(&row.version),
-        Cell { words: listed(capabilities), style: Style::new() },
+        Cell { words: listed(capabilities), ..Cell::default() },
         row.deprecation.map_or_else(|| plain(""), |Day(date)| deprecation(date, today)),
-        Cell { words: deployments, style: AnsiColor::Green.on_default() },
+        Cell { words: deployments, style: AnsiColor::Green.on_default(), ..Cell::default() },
     ]
 }
 
@@ -84,67 +69,7 @@ fn deprecation(date: Date, today: Date) -> Cell {
         days @ 2..=SOON => (format!(" ! in {days} days"), AnsiColor::Yellow.on_default()),
         _ => (String::new(), Style::new()),
     };
-    Cell { words: vec![format!("{date}{remark}")], style }
-}
-
-impl Cell {
-    /// Its words in lines of at most `width`, or of one word; at least one line.
-    fn lines(&self, width: usize) -> Vec<String> {
-        let mut lines: Vec<String> = Vec::new();
-        for word in &self.words {
-            match lines.last_mut().filter(|line| length(line) + 1 + length(word) <= width) {
-                Some(line) => line.extend([" ", word]),
-                None => lines.push(word.clone()),
-            }
-        }
-        if self.words.iter().all(String::is_empty) { vec!["-".to_owned()] } else { lines }
-    }
-
-    fn width(&self) -> usize {
-        self.lines(usize::MAX).iter().map(|line| length(line)).max().unwrap_or_default()
-    }
-}
-
-/// How wide each column is: as its widest cell, unless the terminal is too narrow and it can be broken into lines.
-fn widths(table: &[[Cell; 5]], width: Option<usize>) -> [usize; 5] {
-    let widest = |column: usize| table.iter().map(|cells| cells[column].width()).max().unwrap_or_default();
-    let mut widths = [0, 1, 2, 3, 4].map(widest);
-    let Some(width) = width else { return widths };
-    for column in LISTS {
-        let total = widths.iter().sum::<usize>() + GAP * (widths.len() - 1);
-        let spare = widths[column].saturating_sub(NARROWEST);
-        widths[column] -= spare.min(total.saturating_sub(width));
-        // A word that is longer than that sticks out all the same.
-        let lines = |cells: &[Cell; 5]| cells[column].lines(widths[column]).iter().map(|line| length(line)).max();
-        widths[column] = table.iter().filter_map(lines).max().unwrap_or_default();
-    }
-    widths
-}
-
-fn lines(cells: &[Cell; 5], widths: &[usize; 5]) -> String {
-    let columns: Vec<_> =
-        cells.iter().zip(widths).map(|(cell, width)| (cell.lines(*width), cell.style, *width)).collect();
-    let height = columns.iter().map(|(lines, ..)| lines.len()).max().unwrap_or_default();
-    let mut text = String::new();
-    for at in 0..height {
-        let mut pending = 0;
-        for (lines, style, width) in &columns {
-            let piece = lines.get(at).map_or("", String::as_str);
-            if !piece.is_empty() {
-                text.extend([" ".repeat(pending), format!("{style}{piece}{style:#}")]);
-                pending = 0;
-            }
-            // Written only if something follows: lines have no end of spaces.
-            pending += width + GAP - length(piece);
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// Names of models and deployments have no wide characters.
-fn length(text: &str) -> usize {
-    text.chars().count()
+    Cell { words: vec![format!("{date}{remark}")], style, ..Cell::default() }
 }
 
 #[cfg(test)]

@@ -1,0 +1,124 @@
+//! Usage as a table, with a total, and with what must be known to read it.
+
+use time::OffsetDateTime;
+
+use super::report::{Line, Report};
+use super::{By, since};
+use crate::cli::Failure;
+use crate::cli::table::{self, Cell, terminal_width};
+
+pub(super) fn print(report: &Report, since: OffsetDateTime) -> Result<(), Failure> {
+    table::print(&text(report, since, terminal_width()))
+}
+
+fn text(report: &Report, since: OffsetDateTime, width: Option<usize>) -> String {
+    let mut rows = vec![headings(report)];
+    rows.extend(report.lines.iter().map(|(group, line)| {
+        let group = group.iter().map(|name| Cell::plain(name));
+        group.chain(numbers(report, line)).collect::<Vec<_>>()
+    }));
+    // The sum of one line is that line.
+    if report.lines.len() > 1 {
+        let blanks = report.by.iter().skip(1).map(|_| Cell::blank());
+        let total = [Cell::plain("total")].into_iter().chain(blanks).chain(numbers(report, &report.total));
+        rows.push(total.map(Cell::bold).collect());
+    }
+    format!("{}\n{}", table::text(&rows, &[], width), notes(report, since))
+}
+
+fn headings(report: &Report) -> Vec<Cell> {
+    let groups = report.by.iter().map(|by| match by {
+        By::App => "APP",
+        By::Model => "MODEL",
+        By::Day => "DAY",
+    });
+    let numbers = ["RESPONSES", "UNKNOWN", "INPUT", "CACHED", "OUTPUT", "REASONING"].map(Cell::heading);
+    let cost = report.is_priced.then(|| Cell::heading(&format!("COST {}", report.currency.as_str())));
+    groups.map(Cell::heading).chain(numbers.into_iter().chain(cost).map(Cell::on_the_right)).collect()
+}
+
+fn numbers(report: &Report, line: &Line) -> impl Iterator<Item = Cell> {
+    let counts = line.counts;
+    let numbers = [counts.responses, counts.unknown, counts.input, counts.cached, counts.output, counts.reasoning];
+    let cost = report.is_priced.then(|| match line.cost {
+        Some(cost) => Cell::plain(&format!("{}{}", cost.rounded(), if line.is_partial { "+" } else { "" })),
+        None => Cell::plain(""),
+    });
+    let numbers = numbers.map(|number| Cell::plain(&number.to_string()));
+    numbers.into_iter().chain(cost).map(Cell::on_the_right)
+}
+
+/// What the table leaves open.
+fn notes(report: &Report, since: OffsetDateTime) -> String {
+    let mut notes = vec![format!("Tokens since {}; days are in UTC.\n", since::shown(since))];
+    let counts = report.total.counts;
+    if counts.unknown > 0 {
+        notes.push(format!("{} of {} responses did not say what they cost.\n", counts.unknown, counts.responses));
+    }
+    if report.is_priced && report.total.is_partial {
+        let unpriced = report.unpriced.iter().map(|model| model.replace(char::is_control, " ")).collect::<Vec<_>>();
+        let why = if unpriced.is_empty() {
+            String::new()
+        } else {
+            format!(": there is no price for {}", unpriced.join(", "))
+        };
+        notes.push(format!("A cost with + is at least that{why}.\n"));
+    }
+    notes.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Date, Month};
+
+    use super::*;
+    use crate::config::{Books, Environment, Overrides};
+    use crate::ledger::{Counts, Entry};
+
+    fn report(by: &[By], assignments: &[&str]) -> Report {
+        let entry = |day, app: &str, model: &str, responses, unknown, input| Entry {
+            day: Date::from_calendar_date(2026, Month::November, day).unwrap(),
+            app: app.to_owned(),
+            model: model.to_owned(),
+            counts: Counts { responses, unknown, input, cached: input / 2, output: input / 10, reasoning: 7 },
+        };
+        let entries = [
+            entry(20, "notebook", "gpt-4o", 1200, 0, 1_234_567),
+            entry(20, "-", "o3", 3, 0, 90),
+            entry(21, "notebook", "gpt-4o", 5, 2, 1000),
+            entry(21, "notebook", "mute\u{1b}[2J", 1, 1, 0),
+        ];
+        let assignments = assignments.iter().map(|assignment| (*assignment).to_owned());
+        let assignments = assignments.chain(["usage.database=/u.db".to_owned()]).collect();
+        let overrides = Overrides { assignments, file: Some("/dev/null".into()), ..Overrides::default() };
+        Report::new(&entries, by, &Books::load(&Environment::default(), &overrides).unwrap().prices)
+    }
+
+    fn shown(by: &[By], assignments: &[&str]) -> String {
+        let since = OffsetDateTime::from_unix_timestamp(1_795_280_400).unwrap();
+        anstream::adapter::strip_str(&text(&report(by, assignments), since, None)).to_string()
+    }
+
+    const PRICES: [&str; 3] = ["prices.gpt-4o.input=2.5", "prices.gpt-4o.cached=1.25", "prices.gpt-4o.output=10"];
+
+    #[test]
+    fn without_prices_there_is_no_cost() {
+        insta::assert_snapshot!(shown(&[By::App, By::Model], &[]));
+    }
+
+    #[test]
+    fn what_has_no_price_makes_the_total_incomplete() {
+        insta::assert_snapshot!(shown(&[By::Day, By::Model], &PRICES));
+    }
+
+    #[test]
+    fn one_group_holds_what_was_told_apart_below_it() {
+        insta::assert_snapshot!(shown(&[By::App], &PRICES));
+    }
+
+    #[test]
+    fn records_are_flat_and_costs_exact() {
+        let json = serde_json::to_string_pretty(&report(&[By::Model], &PRICES).records()).unwrap();
+        insta::assert_snapshot!(json);
+    }
+}
