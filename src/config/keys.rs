@@ -186,10 +186,14 @@ pub fn near(asked: &str) -> Option<String> {
     if !asked.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')) {
         return None;
     }
-    let written = asked.to_ascii_lowercase().replace('-', "_");
+    let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     // An app or a model may be called anything; its keys may not.
-    let name = ["apps.", "prices."].iter().find_map(|section| written.strip_prefix(section)?.rsplit_once('.'));
-    let name = name.map_or("NAME", |(name, _)| name);
+    let of_each =
+        ["apps.", "prices."].iter().find_map(|section| Some((section, asked.strip_prefix(section)?.rsplit_once('.')?)));
+    let (name, written) = match of_each {
+        Some((section, (name, last))) => (name, format!("{section}{name}.{}", plain(last))),
+        None => ("NAME", plain(asked)),
+    };
     let last = written.rsplit('.').next().unwrap_or_default();
     // The right name in the wrong section, or in none.
     let elsewhere = |key: &Key| if key.short() == last { 0.9 } else { 0.0 };
@@ -235,6 +239,7 @@ mod tests {
             ("credential.client-secret", "credential.client_secret"),
             ("limits.unix_socket", "listen.unix_socket"),
             ("apps.mine.model", "apps.mine.models"),
+            ("apps.my-app.Model", "apps.my-app.models"),
             ("apps.mine.request_per_minute", "apps.mine.requests_per_minute"),
             ("telemetry.loglevel", "telemetry.log_level"),
             ("prices.gpt-4o.inputs", "prices.gpt-4o.input"),

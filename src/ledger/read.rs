@@ -63,9 +63,11 @@ pub fn read(path: &Path, since: i64) -> Result<Vec<Entry>, ReadError> {
 
 fn sums(path: &Path, how: OpenFlags, name: OsString, since: i64) -> Result<Vec<Entry>, ReadError> {
     let failed = |source| FileError::of(path, "read", source);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | how;
+    // Only to leave nothing behind: whoever is last to close the file removes those beside it, if it may write.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | how;
     let connection = Connection::open_with_flags(PathBuf::from(name), flags).map_err(failed)?;
     connection.busy_timeout(PATIENCE).map_err(failed)?;
+    connection.execute_batch("PRAGMA query_only = ON").map_err(failed)?;
     if file::version(&connection, path, file::LATEST)? == 0 {
         // Somebody is just making it.
         return Ok(Vec::new());
@@ -104,4 +106,69 @@ fn as_it_lies(path: &Path) -> Option<OsString> {
 
 fn is_kept_from_it(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-20 23:00 and 2026-11-21 00:00 UTC.
+    const LATE: i64 = 1_795_215_600;
+    const EARLY: i64 = LATE + 3600;
+
+    fn ledger() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("100%?#.db");
+        file::make(&path).unwrap();
+        (directory, path)
+    }
+
+    fn fill(path: &Path) {
+        let connection = file::open(path, PATIENCE).unwrap();
+        for (hour, app) in [(LATE - 3600, "a"), (LATE, "a"), (EARLY, "a"), (EARLY, "b")] {
+            connection.execute("INSERT INTO usage VALUES (?1, ?2, 'm', 1, 0, 10, 2, 5, 1)", (hour, app)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_in_utc() {
+        let (_directory, path) = ledger();
+        fill(&path);
+        let days = |since| -> Vec<(String, String, u64)> {
+            let entries = read(&path, since).unwrap();
+            entries.into_iter().map(|entry| (entry.day.to_string(), entry.app, entry.counts.input)).collect()
+        };
+        let day = |day: &str, app: &str, input| (day.to_owned(), app.to_owned(), input);
+        let last = [day("2026-11-21", "a", 10), day("2026-11-21", "b", 10)];
+        assert_eq!(days(0), [&[day("2026-11-20", "a", 20)], last.as_slice()].concat());
+        assert_eq!(days(LATE), [&[day("2026-11-20", "a", 10)], last.as_slice()].concat());
+        assert_eq!(days(EARLY), last);
+    }
+
+    #[test]
+    fn whoever_reads_leaves_nothing_behind() {
+        let (directory, path) = ledger();
+        fill(&path);
+        let files = || std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!((files(), read(&path, 0).unwrap().len(), files()), (1, 3, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_written_to_is_read_as_it_lies() {
+        let (directory, path) = ledger();
+        fill(&path);
+        let url = as_it_lies(&path).unwrap();
+        assert_eq!(sums(&path, OpenFlags::SQLITE_OPEN_URI, url, 0).unwrap().len(), 3);
+        // What is only in the log would be missing.
+        std::fs::write(directory.path().join("100%?#.db-wal"), "x").unwrap();
+        assert_eq!(as_it_lies(&path), None);
+    }
+
+    #[test]
+    fn of_nothing_there_is_nothing_to_read() {
+        let (directory, path) = ledger();
+        assert_eq!(read(&path, 0).unwrap(), []);
+        let missing = read(&directory.path().join("none"), 0).unwrap_err();
+        assert!(matches!(missing, ReadError::Missing(_)), "{missing}");
+    }
 }

@@ -37,6 +37,7 @@ mod guard;
 mod health;
 mod history;
 mod interim;
+mod ledger;
 mod limits;
 mod logs;
 mod management;

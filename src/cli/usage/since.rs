@@ -18,7 +18,8 @@ pub(super) enum Since {
 
 impl Since {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(day) = Date::parse(text, &Iso8601::DATE) {
+        // The library takes other ways to write it, too, and one with a time behind it.
+        if let Some(day) = Date::parse(text, &Iso8601::DATE).ok().filter(|day| day.to_string() == text) {
             return Ok(Self::Day(day));
         }
         let expected = |error| format!("expected a duration like 24h or 30d, or a day like 2026-11-01 ({error})");

@@ -103,22 +103,67 @@ mod tests {
 
     #[test]
     fn without_prices_there_is_no_cost() {
-        insta::assert_snapshot!(shown(&[By::App, By::Model], &[]));
+        assert_eq!(
+            shown(&[By::App, By::Model], &[]),
+            "\
+APP       MODEL     RESPONSES  UNKNOWN    INPUT  CACHED  OUTPUT  REASONING
+-         o3                3        0       90      45       9          7
+notebook  gpt-4o         1205        2  1235567  617783  123556         14
+notebook  mute [2J          1        1        0       0       0          7
+total                    1209        3  1235657  617828  123565         28
+
+Tokens since 2026-11-21 17:00 UTC; days are in UTC.
+3 of 1209 responses did not say what they cost.
+"
+        );
     }
 
     #[test]
     fn what_has_no_price_makes_the_total_incomplete() {
-        insta::assert_snapshot!(shown(&[By::Day, By::Model], &PRICES));
+        assert_eq!(
+            shown(&[By::Day, By::Model], &PRICES),
+            "\
+DAY         MODEL     RESPONSES  UNKNOWN    INPUT  CACHED  OUTPUT  REASONING  COST USD
+2026-11-20  gpt-4o         1200        0  1234567  617283  123456          7    3.5494
+2026-11-20  o3                3        0       90      45       9          7         -
+2026-11-21  gpt-4o            5        2     1000     500     100          7   0.0029+
+2026-11-21  mute [2J          1        1        0       0       0          7         -
+total                      1209        3  1235657  617828  123565         28   3.5522+
+
+Tokens since 2026-11-21 17:00 UTC; days are in UTC.
+3 of 1209 responses did not say what they cost.
+A cost with + is at least that: there is no price for o3.
+"
+        );
     }
 
     #[test]
     fn one_group_holds_what_was_told_apart_below_it() {
-        insta::assert_snapshot!(shown(&[By::App], &PRICES));
+        assert_eq!(
+            shown(&[By::App], &PRICES),
+            "\
+APP       RESPONSES  UNKNOWN    INPUT  CACHED  OUTPUT  REASONING  COST USD
+-                 3        0       90      45       9          7         -
+notebook       1206        3  1235567  617783  123556         21   3.5522+
+total          1209        3  1235657  617828  123565         28   3.5522+
+
+Tokens since 2026-11-21 17:00 UTC; days are in UTC.
+3 of 1209 responses did not say what they cost.
+A cost with + is at least that: there is no price for o3.
+"
+        );
     }
 
     #[test]
     fn records_are_flat_and_costs_exact() {
-        let json = serde_json::to_string_pretty(&report(&[By::Model], &PRICES).records()).unwrap();
-        insta::assert_snapshot!(json);
+        let records = report(&[By::Day, By::Model], &PRICES);
+        let records: Vec<_> = records.records().iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+        assert_eq!(
+            records[2],
+            r#"{"day":"2026-11-21","model":"gpt-4o","responses":5,"unknown":2,"input":1000,"cached":500,"output":100,"reasoning":7,"cost":0.002875,"cost_is_partial":true,"currency":"USD"}"#
+        );
+        assert!(records[0].contains(r#""cost":3.54937375,"cost_is_partial":false"#), "{}", records[0]);
+        assert!(records[1].contains(r#""cost":null,"cost_is_partial":true"#), "{}", records[1]);
+        assert!(records[3].contains(r#""cost":null,"cost_is_partial":true"#), "nothing is known: {}", records[3]);
     }
 }
