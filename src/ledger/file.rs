@@ -66,34 +66,33 @@ pub enum FileError {
         /// The latest that is known here.
         known: usize,
     },
-    /// It is as it should be, but for now.
-    #[error("cannot {doing} the usage ledger {}", path.display())]
+    /// Something else is wrong with it, for now or for good.
+    #[error("cannot {doing} the usage ledger {}: {why}; usage.database names the file", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What was tried.
         doing: &'static str,
-        /// Why it failed.
-        #[source]
-        source: rusqlite::Error,
+        /// Why it failed. Its own cause says the same once more.
+        why: rusqlite::Error,
     },
 }
 
 impl FileError {
     /// Whether it may pass by itself: somebody else has locked the file, or there is no room for it.
     pub(super) fn may_pass(&self) -> bool {
-        let Self::Sqlite { source, .. } = self else { return false };
+        let Self::Sqlite { why, .. } = self else { return false };
         matches!(
-            source.sqlite_error_code(),
+            why.sqlite_error_code(),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
         )
     }
 
     /// Of what SQLite says when it tries to do something with `path`.
-    pub(super) fn of(path: &Path, doing: &'static str, source: rusqlite::Error) -> Self {
-        match source.sqlite_error_code() {
+    pub(super) fn of(path: &Path, doing: &'static str, why: rusqlite::Error) -> Self {
+        match why.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => Self::Foreign { path: path.to_owned(), what: ", and no SQLite database" },
-            _ => Self::Sqlite { path: path.to_owned(), doing, source },
+            _ => Self::Sqlite { path: path.to_owned(), doing, why },
         }
     }
 }
@@ -114,7 +113,7 @@ pub(super) fn make(path: &Path) -> Result<(), FileError> {
 /// Opens the file to write to it, waiting for whoever has locked it no longer than `patience`.
 pub(super) fn open(path: &Path, patience: Duration) -> Result<Connection, FileError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |source| FileError::of(path, "open", source);
+    let failed = |why| FileError::of(path, "open", why);
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(patience).map_err(failed)?;
     // What is not ours is not touched.
@@ -127,7 +126,7 @@ pub(super) fn open(path: &Path, patience: Duration) -> Result<Connection, FileEr
 
 /// Takes the steps that are left, all or none of them. That it can be written to is known then, too.
 fn bring_up_to_date(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), FileError> {
-    let failed = |source| FileError::of(path, "write to", source);
+    let failed = |why| FileError::of(path, "write to", why);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Now that nobody else can take them meanwhile.
     let version = version(&transaction, path, steps.len())?;
@@ -151,7 +150,7 @@ pub(super) fn version(connection: &Connection, path: &Path, known: usize) -> Res
         ))
     };
     let foreign = |what| Err(FileError::Foreign { path: path.to_owned(), what });
-    match told().map_err(|source| FileError::of(path, "read", source))? {
+    match told().map_err(|why| FileError::of(path, "read", why))? {
         (0, 0, 0) => Ok(0),
         (application, version, _) if application == i64::from(OURS) => match usize::try_from(version) {
             Ok(version) if version > known => Err(FileError::Newer { path: path.to_owned(), version, known }),

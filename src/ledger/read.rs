@@ -54,7 +54,7 @@ pub fn read(path: &Path, since: i64) -> Result<Vec<Entry>, ReadError> {
     let entries = sums(path, OpenFlags::empty(), path.as_os_str().to_owned(), since);
     match (entries, as_it_lies(path)) {
         // Nobody may write where it lies, and nobody does.
-        (Err(ReadError::File(FileError::Sqlite { source, .. })), Some(url)) if is_kept_from_it(&source) => {
+        (Err(ReadError::File(FileError::Sqlite { why, .. })), Some(url)) if is_kept_from_it(&why) => {
             sums(path, OpenFlags::SQLITE_OPEN_URI, url, since)
         }
         (entries, _) => entries,
@@ -62,7 +62,7 @@ pub fn read(path: &Path, since: i64) -> Result<Vec<Entry>, ReadError> {
 }
 
 fn sums(path: &Path, how: OpenFlags, name: OsString, since: i64) -> Result<Vec<Entry>, ReadError> {
-    let failed = |source| FileError::of(path, "read", source);
+    let failed = |why| FileError::of(path, "read", why);
     // Only to leave nothing behind: whoever is last to close the file removes those beside it, if it may write.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | how;
     let connection = Connection::open_with_flags(PathBuf::from(name), flags).map_err(failed)?;

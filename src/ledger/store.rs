@@ -88,7 +88,7 @@ impl Store {
 
     /// Does something with the file, opened again if need be.
     fn with<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, FileError> {
-        let done = work(self.connection()?).map_err(|source| FileError::of(&self.path, "write to", source));
+        let done = work(self.connection()?).map_err(|why| FileError::of(&self.path, "write to", why));
         if done.as_ref().is_err_and(|error| !error.may_pass()) {
             self.open = None;
         }
@@ -108,7 +108,7 @@ impl Store {
     fn opened(&self, patience: Duration) -> Result<Open, FileError> {
         file::make(&self.path)?;
         let connection = file::open(&self.path, patience)?;
-        connection.busy_timeout(PATIENCE).map_err(|source| FileError::of(&self.path, "open", source))?;
+        connection.busy_timeout(PATIENCE).map_err(|why| FileError::of(&self.path, "open", why))?;
         Ok(Open { connection, file: whereto(&self.path) })
     }
 }

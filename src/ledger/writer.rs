@@ -85,7 +85,7 @@ impl Writer {
                 self.waiting.clear();
                 self.pause = TOGETHER;
                 if std::mem::take(&mut self.is_failing) {
-                    tracing::info!("the usage ledger is written again; nothing of what waited is lost");
+                    tracing::info!("the usage ledger is written again, with all that waited");
                 }
             }
             Err(error) => {
