@@ -17,6 +17,10 @@ models = ["gpt-4o", "gpt-4o-mini"]
 
 [apps.website]
 requests_per_minute = 60
+
+[prices."gpt-4.1"]
+input = 2.5
+output = 10.0
 "#;
 
 /// Something of every layer, with secrets in two of them.
