@@ -1,6 +1,7 @@
 //! The usage ledger: what is written down, what happens to it, and what `usage` makes of it.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use aoai_auth_proxy::emulator::Emulator;
@@ -9,12 +10,13 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::program::{Running, emulator, outcome, program, serve};
+use crate::program::{Running, emulator, has_namespaces, outcome, program, serve};
 use crate::support::{chat, client, within};
 
 /// A ledger as version 1 has made it.
@@ -202,6 +204,61 @@ async fn while_the_file_is_locked_requests_go_on_and_are_counted_later() {
     let (code, log) = proxy.stop().await;
     assert_eq!((code, ledger.responses()), (0, 2), "{log}");
     assert_eq!(log.matches("usage ledger cannot be written").count(), 1, "told once: {log}");
+}
+
+/// A small disk of its own at `$1`, and a shell on standard input that can see it, beside what runs there.
+const ON_A_SMALL_DISK: &str =
+    "mount -t tmpfs -o size=256k tmpfs \"$1\" || exit 1; cd \"$1\" || exit 1; shift; exec 3<&0
+    sh <&3 >/dev/null 2>&1 & exec \"$@\" </dev/null";
+
+#[tokio::test]
+async fn while_the_disk_is_full_requests_go_on_and_are_counted_later() {
+    if !has_namespaces(&["-Urm"]).await {
+        return;
+    }
+    let (azure, ledger) = (emulator().await, Ledger::new());
+    let (disk, copies) = (ledger.path.parent().unwrap(), ledger.directory.path().join("copies"));
+    std::fs::create_dir(disk).unwrap();
+    let served = ledger.serve(&azure);
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "sh", "-c", ON_A_SMALL_DISK, "sh"]).arg(disk);
+    command.arg(served.as_std().get_program()).args(served.as_std().get_args());
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut proxy = Running::start(&mut command).await;
+    let mut shell = proxy.child.stdin.take().unwrap();
+    let copies_made = copies.join("made");
+    let fill = format!("head -c 1M /dev/zero > filler; mkdir {0}; touch {0}/made\n", copies.display());
+    within(shell.write_all(fill.as_bytes())).await.unwrap();
+    until_there_is(&copies_made).await;
+    let first = talk(&proxy).await;
+    proxy.until_it_logs("the usage ledger cannot be written").await;
+    talk(&proxy).await;
+    std::fs::remove_file(&copies_made).unwrap();
+    within(shell.write_all(b"rm filler\n")).await.unwrap();
+    proxy.until_it_logs("the usage ledger is written again").await;
+    talk(&proxy).await;
+    let (code, log) = {
+        // What stands on the disk is gone with the last who sees it.
+        let copy =
+            format!("while [ -e usage.db-wal ]; do :; done; cp usage.db {0}; touch {0}/made\n", copies.display());
+        within(shell.write_all(copy.as_bytes())).await.unwrap();
+        proxy.stop().await
+    };
+    assert!(code == 0 && log.contains("database or disk is full"), "{log}");
+    until_there_is(&copies_made).await;
+    let copy = Ledger { path: copies.join("usage.db"), ..ledger };
+    assert_eq!(copy.rows(), [row("-", "gpt-4o-mini", (3, 0), (3 * first.0, 3 * first.1))]);
+}
+
+async fn until_there_is(file: &Path) {
+    let mut again = tokio::time::interval(Duration::from_millis(20));
+    within(async {
+        while !file.exists() {
+            again.tick().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
