@@ -163,3 +163,56 @@ pub fn hour(time: SystemTime) -> i64 {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     i64::try_from(seconds).unwrap_or_default() / HOUR * HOUR
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::inspect::usage::Usage;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn one(app: &str) -> Spent<'_> {
+        let usage = Usage { input: 10, cached: 4, output: 5, reasoning: 1 };
+        Spent { app, model: "m", usage: Some(usage) }
+    }
+
+    /// A ledger of some days, kept from its begin to its end.
+    fn keep(settings: &config::Ledger, clock: &Arc<ManualClock>, count: impl FnOnce(&dyn Observer)) {
+        let mut ledger = Ledger::open(settings, clock.clone()).unwrap();
+        ledger.begin().unwrap();
+        count(&*ledger.observer());
+    }
+
+    #[test]
+    fn what_is_counted_belongs_to_its_hour_and_is_forgotten_in_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("usage.db");
+        let settings = config::Ledger { database, retention: Some(90 * DAY) };
+        let clock = Arc::new(ManualClock::new(UNIX_EPOCH + 20_000 * DAY));
+        keep(&settings, &clock, |observer| {
+            observer.spent(&one("a"));
+            clock.advance(DAY / 24 - Duration::from_secs(1));
+            observer.spent(&one("a"));
+            clock.advance(Duration::from_secs(1));
+            observer.spent(&one("b"));
+            observer.spent(&Spent { usage: None, ..one("b") });
+        });
+        let shown = |since| -> Vec<_> {
+            let entries = read(&settings.database, since).unwrap();
+            entries.into_iter().map(|entry| (entry.app, entry.counts)).collect()
+        };
+        let both = Counts { responses: 2, unknown: 0, input: 20, cached: 8, output: 10, reasoning: 2 };
+        let mut other = Counts::one(one("b").usage);
+        other += Counts::one(None);
+        assert_eq!(shown(0), [("a".to_owned(), both), ("b".to_owned(), other)]);
+        assert_eq!(shown(20_000 * 86_400 + 3600), [("b".to_owned(), other)]);
+
+        clock.advance(90 * DAY);
+        keep(&settings, &clock, |observer| observer.spent(&one("c")));
+        assert_eq!(shown(0), [("b".to_owned(), other), ("c".to_owned(), Counts::one(one("c").usage))]);
+        clock.advance(Duration::from_secs(3600));
+        keep(&config::Ledger { retention: None, ..settings.clone() }, &clock, |_| ());
+        assert_eq!(shown(0).len(), 2, "for ever");
+    }
+}
