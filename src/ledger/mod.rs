@@ -192,7 +192,7 @@ mod tests {
         let clock = Arc::new(ManualClock::new(UNIX_EPOCH + 20_000 * DAY));
         keep(&settings, &clock, |observer| {
             observer.spent(&one("a"));
-            clock.advance(DAY / 24 - Duration::from_secs(1));
+            clock.advance(Duration::from_secs(3599));
             observer.spent(&one("a"));
             clock.advance(Duration::from_secs(1));
             observer.spent(&one("b"));
