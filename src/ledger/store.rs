@@ -126,7 +126,8 @@ mod tests {
     fn rows(hours: std::ops::Range<i64>) -> Rows {
         let mut rows = Rows::default();
         for hour in hours {
-            rows.add(Key { hour: hour * 3600, app: "a".into(), model: "m".into() }, Counts::one(None));
+            let counts = Counts { responses: 1, unknown: 2, input: 3, cached: 4, output: 5, reasoning: 6 };
+            rows.add(Key { hour: hour * 3600, app: "a".into(), model: "m".into() }, counts);
         }
         rows
     }
@@ -150,6 +151,9 @@ mod tests {
         store.write(&rows(0..3)).unwrap();
         store.write(&rows(1..4)).unwrap();
         assert_eq!(sums(&store), (4, 6));
+        let all = "SELECT responses || unknown || input || cached || output || reasoning FROM usage WHERE hour = 3600";
+        let row: String = Connection::open(&store.path).unwrap().query_row(all, (), |row| row.get(0)).unwrap();
+        assert_eq!(row, "24681012");
         assert_eq!(store.forget_before(2 * 3600).unwrap(), 2);
         assert_eq!(sums(&store), (2, 3));
     }
