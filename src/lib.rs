@@ -37,8 +37,8 @@
 //! | [`status`] | `/healthz`, `/readyz`, `/metrics`, `/status`, what changes in it as events, and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`identity`] | credentials, and the store that shares their tokens |
-//! | [`telemetry`] | what is made of requests that are over: log lines, metrics, spans for a collector, what responses cost, refusals that can be explained, the last minutes |
 //! | [`ledger`] | what responses have cost, written down by hour, app and model |
+//! | [`telemetry`] | what is made of requests that are over: log lines, metrics, spans for a collector, what responses cost, refusals that can be explained, the last minutes |
 //! | [`apps`] | who shares the identity: keys, models, limits, a fair share of the room |
 //! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |

@@ -54,7 +54,7 @@ pub(super) async fn proxy(
     config: &Config,
     tls: ClientConfig,
     listeners: Listeners,
-    observers: Vec<Arc<dyn Observer>>,
+    mut observers: Vec<Arc<dyn Observer>>,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
