@@ -169,12 +169,13 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::inspect::usage::Usage;
+    use crate::telemetry::operation::Operation;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn one(app: &str) -> Spent<'_> {
         let usage = Usage { input: 10, cached: 4, output: 5, reasoning: 1 };
-        Spent { app, model: "m", usage: Some(usage) }
+        Spent { operation: Operation::unknown(), app, model: "m", usage: Some(usage) }
     }
 
     /// A ledger of some days, kept from its begin to its end.
