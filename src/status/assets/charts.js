@@ -28,11 +28,11 @@ function takeSlot(slot) {
 /** Time goes on where nothing happens, too. */
 function advance(time) {
   const most = SPAN / step;
-  while (slots.length && slots.at(-1).at + step <= time) {
-    // After a long sleep only what can be seen is made.
-    const next = Math.max(slots.at(-1).at + step, time - SPAN - (time - slots.at(-1).at) % step);
-    slots.push(quiet(next));
-  }
+  if (!slots.length) return;
+  const missing = Math.floor((time - slots.at(-1).at) / step);
+  // After a long sleep only what can be seen is made.
+  const first = slots.at(-1).at + Math.max(0, missing - most) * step;
+  for (let i = 1; i <= Math.min(missing, most); i++) slots.push(quiet(first + i * step));
   if (slots.length > most) slots = slots.slice(-most);
 }
 
@@ -85,6 +85,7 @@ const greatest = (values) => values.reduce((most, value) => Math.max(most, value
 const CHARTS = [
   {
     id: "requests",
+    filled: true,
     write: rate,
     series: (list) => [
       line("requests/s", "--s1", list.map((slot) => slot.requests / step)),
@@ -172,13 +173,13 @@ function plot(figure, series) {
   const style = (one) => {
     const ink = colour(one.colour);
     if (chart.stacked) return { stroke: colour("--card"), width: 1, fill: ink, points: { show: false } };
-    return { stroke: ink, width: 1.75, fill: `${ink}18`, points: { show: true, size: 5, fill: ink, filter: lonely } };
+    return { stroke: ink, width: 1.75, fill: chart.filled && `${ink}18`, points: { show: true, size: 5, fill: ink, filter: lonely } };
   };
   const axis = { stroke: colour("--dim"), font: "11px system-ui", grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const options = {
     width: box.clientWidth,
     height: box.clientHeight,
-    padding: [8, 8, 0, 0],
+    padding: [8, 4, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "time" }, points: { show: !chart.stacked, size: 7 } },
     scales: {
@@ -187,7 +188,7 @@ function plot(figure, series) {
     },
     axes: [
       { ...axis, space: 70, values: (u, times) => times.map((time) => minuteOf(new Date(time * 1000))), grid: { show: false }, size: 24 },
-      { ...axis, size: 56, space: 36, values: (u, values) => values.map(chart.write) },
+      { ...axis, size: 50, space: 36, values: (u, values) => values.map(chart.write) },
     ],
     series: [{}, ...shown.map(style)],
     hooks: { setCursor: [(u) => { figure.cursor = u.cursor.idx; legend(figure); }] },

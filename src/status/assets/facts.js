@@ -23,7 +23,7 @@ function showState() {
   const advice = token?.last_failure?.to_mend_it;
   const told = reasons.map(({ code, message }) => ({ code, message }));
   if (!isNews("state", [ready, told, upstream, advice])) return;
-  setState(ready ? "ready" : "not-ready", ready ? "Ready" : "Not ready", ready ? "Requests are passed on with a valid token." : "");
+  setState(ready ? "ready" : "not-ready", ready ? "Ready" : "Not ready", ready ? `Requests go to ${upstream.replace(/^https?:\/\//, "")} with a valid token.` : "");
   at("reasons").replaceChildren(...told.map((reason) => reasonOf(reason, advice)));
 }
 
@@ -47,7 +47,7 @@ function setState(state, word, says) {
 function showNumbers({ requests }) {
   say(at("n-requests"), count(requests.total));
   say(at("n-errors"), count(requests.errors));
-  at("n-errors").className = requests.errors ? "bad" : "";
+  at("n-errors").className = slots.some((slot) => slot.errors) ? "bad" : "";
   say(at("n-in-flight"), count(requests.in_flight));
   say(at("n-connections"), count(requests.open_connections));
 }
@@ -155,7 +155,8 @@ function errorLine({ at: when, status, code, message, hint, app, model, id, time
   if (code) what.append(make("code", {}, code));
   what.append(make("span", { class: "who" }, [appName(app), model].filter(Boolean).join(" · ")));
   if (times > 1) what.append(make("span", { class: "times" }, `${times} times`));
-  const line = make("li", { title: `request ${id}` }, what, make("div", {}, message));
+  what.append(make("span", { class: "id", title: `request ${id}` }, id.length > 12 ? `${id.slice(0, 8)}…` : id));
+  const line = make("li", {}, what, make("div", {}, message));
   if (hint) line.append(make("div", { class: "hint" }, hint));
   return line;
 }
