@@ -10,7 +10,7 @@ function showStatus(status) {
   showState();
   showNumbers(status);
   showIdentity(status);
-  showTokens(status);
+  showToken(status);
   showUsage(status.usage);
   showErrors(status.errors, status.denied_peers);
   tick();
@@ -52,7 +52,7 @@ function showNumbers({ requests }) {
   say(at("n-connections"), count(requests.open_connections));
 }
 
-function showIdentity({ credential, identity, upstream, tokens }) {
+function showIdentity({ credential, identity, upstream, tokens: held }) {
   const { kind, source } = credential;
   say(at("f-credential"), source && source !== kind ? `${kind}: ${source}` : kind);
   say(at("f-principal"), identity?.object_id ?? "–");
@@ -60,7 +60,7 @@ function showIdentity({ credential, identity, upstream, tokens }) {
   say(at("f-tenant"), identity?.tenant_id ?? "–");
   say(at("f-audience"), identity?.audience ?? "–");
   say(at("f-upstream"), upstream);
-  const management = tokens.find(({ plane }) => plane === "management");
+  const management = held.find(({ plane }) => plane === "management");
   say(at("f-management"), management ? MANAGEMENT[management.state] ?? management.state : "–");
   if (isNews("passed over", credential.passed_over)) showPassedOver(credential.passed_over);
 }
@@ -78,18 +78,19 @@ function showPassedOver(passed) {
   at("passed-over").replaceChildren("Passed over:", make("ul", {}, ...items));
 }
 
-const TOKEN_WORDS = {
-  valid: "until the token expires",
-  expired: "the token has expired",
-  unavailable: "no token could be had",
-  pending: "the first token is awaited",
+/** In place of the time that is left, and beside it. */
+const TOKEN_STATES = {
+  valid: ["–", "until the token expires"],
+  expired: ["Expired", "and not renewed in time"],
+  unavailable: ["None", "no token could be had"],
+  pending: ["None yet", "the first token is awaited"],
 };
 
-function showTokens({ tokens }) {
-  const token = tokens.find(({ plane }) => plane === "data");
+function showToken({ tokens: held }) {
+  const token = held.find(({ plane }) => plane === "data");
   if (!token) return;
   const { renewals, failures, failures_in_a_row: inARow } = token;
-  say(at("t-what"), TOKEN_WORDS[token.state] ?? token.state);
+  say(at("t-what"), TOKEN_STATES[token.state]?.[1] ?? token.state);
   at("t-left").parentElement.className = token.state === "valid" || token.state === "pending" ? "count" : "count bad";
   say(at("t-last"), token.last_renewal ? timeOf(new Date(token.last_renewal)) : "–");
   const failed = failures ? `, ${count(failures)} failed${inARow ? ` (${count(inARow)} in a row)` : ""}` : "";
@@ -103,7 +104,7 @@ function tick() {
   const token = report.tokens.find(({ plane }) => plane === "data");
   if (!token) return;
   const [expires, last, next] = ["expires_at", "last_renewal", "next_renewal"].map((name) => Date.parse(token[name]));
-  say(at("t-left"), token.expires_at ? countdown((expires - now()) / 1000) : "–");
+  say(at("t-left"), token.expires_at ? countdown((expires - now()) / 1000) : TOKEN_STATES[token.state]?.[0] ?? "–");
   say(at("t-expires"), token.expires_at ? timeOf(new Date(expires)) : "–");
   say(at("t-next"), token.next_renewal ? `in ${countdown((next - now()) / 1000)}, at ${timeOf(new Date(next))}` : "–");
   showBar(last, next, expires);
@@ -121,7 +122,7 @@ function showBar(last, next, expires) {
 
 function showUsage(usage) {
   const rows = usage.map((used) => [
-    appName(used.app), used.model, count(used.requests), count(used.input), count(used.cached), count(used.output), count(used.reasoning),
+    appName(used.app), used.model, count(used.requests), tokens(used.input), tokens(used.cached), tokens(used.output), tokens(used.reasoning),
   ]);
   fill(at("usage"), rows, 2);
   const unknown = sum(usage.map((used) => used.unknown));

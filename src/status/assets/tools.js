@@ -75,7 +75,7 @@ async function refreshDeployments({ lists_deployments: canBeAsked, ready }) {
     tellDeployments("Set management.subscription_id (or AZURE_SUBSCRIPTION_ID) to have them listed here. The identity needs the role Reader.");
     return;
   }
-  if (Date.now() < deploymentsDue || (!ready && deploymentsDue)) return;
+  if (Date.now() < deploymentsDue || !ready) return;
   deploymentsDue = Date.now() + EVERY;
   try {
     const answer = await fetch("management/deployments", { signal: AbortSignal.timeout(60_000) });

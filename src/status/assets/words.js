@@ -37,11 +37,11 @@ const now = () => Date.now() + skew;
 
 const grouped = new Intl.NumberFormat("en");
 const rounded = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
-const millions = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
-/** A count, a rate, a length of time in milliseconds; an en dash for what is not known. */
-const count = (n) => (n == null ? "–" : n >= 1e6 ? millions.format(n) : grouped.format(n));
+/** A count, tokens, a rate, a length of time in milliseconds; an en dash for what is not known. */
+const count = (n) => (n == null ? "–" : n >= 1e6 ? compact.format(n) : grouped.format(n));
+const tokens = (n) => (n >= 1e5 ? compact.format(n) : count(n));
 const rate = (n) => (n == null ? "–" : n >= 1000 ? compact.format(n) : rounded.format(n));
 const millis = (n) => (n == null ? "–" : n >= 1000 ? `${rounded.format(n / 1000)} s` : `${rounded.format(n)} ms`);
 
