@@ -128,7 +128,10 @@ function draw(chart, list) {
   figure.series = series;
   const hasData = series.some((one) => one.values.some((value) => value > 0));
   figure.none.hidden = hasData;
-  figure.plot.setData([list.map((slot) => slot.at), ...heights(chart, series)]);
+  const times = list.map((slot) => slot.at);
+  // A slot is as wide as its time: the last one too.
+  const withEnd = (values) => [...values, ...values.slice(-1)];
+  figure.plot.setData([[...times, ...times.slice(-1).map((time) => time + step)], ...heights(chart, series).map(withEnd)]);
   const words = hasData ? chart.words(series.map((one) => one.values), series) : "nothing yet";
   figure.box.setAttribute("aria-label", `${figure.title}, last 15 minutes: ${words}`);
   legend(figure);
@@ -170,10 +173,12 @@ function lonely(u, index) {
 function plot(figure, series) {
   const { chart, box } = figure;
   const shown = chart.stacked ? [...series].reverse() : series;
+  const paths = uPlot.paths.stepped({ align: 1 });
   const style = (one) => {
     const ink = colour(one.colour);
-    if (chart.stacked) return { stroke: colour("--card"), width: 1, fill: ink, points: { show: false } };
-    return { stroke: ink, width: 1.75, fill: chart.filled && `${ink}18`, points: { show: true, size: 5, fill: ink, filter: lonely } };
+    if (chart.stacked) return { stroke: colour("--card"), width: 1, fill: ink, paths, points: { show: false } };
+    if (chart.filled) return { stroke: ink, width: 1.5, fill: `${ink}20`, paths, points: { show: false } };
+    return { stroke: ink, width: 2, points: { show: true, size: 5, fill: ink, filter: lonely } };
   };
   const axis = { stroke: colour("--dim"), font: "11px system-ui", grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const options = {
@@ -183,7 +188,7 @@ function plot(figure, series) {
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "time" }, points: { show: !chart.stacked, size: 7 } },
     scales: {
-      x: { time: true, range: () => [now() / 1000 - SPAN, now() / 1000 - step] },
+      x: { time: true, range: () => [now() / 1000 - SPAN, now() / 1000] },
       y: { range: (u, least, most) => [0, most > 0 ? most * 1.15 : 1] },
     },
     axes: [
@@ -200,8 +205,8 @@ function plot(figure, series) {
 function legend(figure) {
   const { chart, list, series, plot: u } = figure;
   if (!series || !u) return;
-  const times = u.data[0];
-  const index = figure.cursor ?? times.length - 1;
+  const times = u.data[0].slice(0, -1);
+  const index = Math.min(figure.cursor ?? Infinity, times.length - 1);
   series.forEach((one, i) => {
     const item = list.children[i] ?? list.appendChild(make("li", {}, make("i"), make("span"), make("b")));
     item.children[0].style.background = `var(${one.colour})`;
