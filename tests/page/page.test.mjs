@@ -255,6 +255,7 @@ test("whatever the proxy tells is text; advice stands apart; more than six kinds
   const evil = "<img src=x onerror=alert(1)><b>&amp;";
   const now = Math.floor(Date.now() / 5000) * 5;
   const tokens = Array.from({ length: 9 }, (_, i) => ({ app: evil, model: `model-${i}`, total: 100 + i }));
+  tokens.push({ app: "others", model: "others", total: 7 });
   const slots = [20, 15, 10, 5].map((ago) => ({ at: now - ago, requests: 2, errors: 1, first_byte_ms: { p50: 1, p99: 2 }, tokens }));
   const advice = `run ${evil}`;
   const server = await told(proxy.url, [["status", {
@@ -263,7 +264,7 @@ test("whatever the proxy tells is text; advice stands apart; more than six kinds
     reasons: [{ code: "credential_unavailable", message: `no token. To mend it: ${advice}` }],
     tokens: [{ ...status.tokens[0], state: "unavailable", expires_at: null, last_failure: { at: "2026-01-01T00:00:00Z", message: "no token", to_mend_it: advice } }],
     usage: [{ app: evil, model: evil, requests: 1, unknown: 1, input: 1, cached: 1, output: 1, reasoning: 1 }],
-    errors: [1, 2].map(() => ({ at: "2026-01-01T00:00:00Z", status: null, code: null, message: evil, hint: evil, app: evil, model: null, id: evil })),
+    errors: [{ at: "2026-01-01T00:00:00Z", status: null, code: null, message: evil, hint: evil, app: evil, model: null, id: null, count: 2 }],
     denied_peers: [{ uid: "others", count: 1, last_at: "2026-01-01T00:00:00Z" }],
     lists_deployments: false,
   }], ["history", { step_seconds: 5, slots }]]);
@@ -276,7 +277,7 @@ test("whatever the proxy tells is text; advice stands apart; more than six kinds
   assert.match(await textOf(page, "#denied"), /others/);
   assert.match(await textOf(page, "#deployments-note"), /management\.subscription_id/);
   assert.equal(await page.locator("#l-tokens li:not(.when)").count(), 7);
-  await untilText(page, "#l-tokens", /others60\.6/);
+  await untilText(page, "#l-tokens", /others62/);
   assert.equal(await page.locator("img").count(), 0);
   assert.deepEqual(await accessibility(page), []);
   assert.deepEqual(complaints, []);

@@ -44,29 +44,31 @@ function whole() {
 
 /** Which app and model have which colour; whoever has one keeps it as long as it is among the greatest. */
 const colours = new Map();
-const label = ({ app, model }) => `${appName(app)} · ${model}`;
+const OTHERS = "others";
+const label = ({ app, model }) => (app === OTHERS && model === OTHERS ? OTHERS : `${appName(app)} · ${model}`);
 
 function assignColours(list) {
   const totals = new Map();
   for (const slot of list) {
     for (const used of slot.tokens) totals.set(label(used), (totals.get(label(used)) ?? 0) + used.total);
   }
-  const greatest = [...totals].sort((a, b) => b[1] - a[1]).map(([name]) => name);
-  const chosen = new Set(greatest.slice(0, MOST_SERIES));
+  const hasOthers = totals.delete(OTHERS) || totals.size > MOST_SERIES;
+  const byTotal = [...totals].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const chosen = new Set(byTotal.slice(0, MOST_SERIES));
   for (const name of colours.keys()) if (!chosen.has(name)) colours.delete(name);
   for (const name of chosen) {
     if (colours.has(name)) continue;
     const taken = new Set(colours.values());
     colours.set(name, [1, 2, 3, 4, 5, 6].find((colour) => !taken.has(colour)));
   }
-  return greatest.length > MOST_SERIES;
+  return hasOthers;
 }
 
 /** The series of the tokens' chart: names, colours and values a second, from the bottom of the stack to its top. */
 function tokenSeries(list) {
   const hasOthers = assignColours(list);
   const series = [...colours].sort((a, b) => a[1] - b[1]).map(([name, colour]) => ({ name, colour }));
-  if (hasOthers) series.push({ name: "others", colour: 7 });
+  if (hasOthers) series.push({ name: OTHERS, colour: 7 });
   const places = new Map(series.map(({ name }, index) => [name, index]));
   for (const one of series) one.values = new Array(list.length).fill(0);
   list.forEach((slot, i) => {

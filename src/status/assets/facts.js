@@ -130,33 +130,22 @@ function showUsage(usage) {
   say(at("usage-note"), rows.length ? partly : "Nothing yet.");
 }
 
-/** The same error again and again is one line. */
-function folded(errors) {
-  const lines = [];
-  for (const error of errors) {
-    const key = JSON.stringify([error.status, error.code, error.message, error.hint, error.app, error.model]);
-    if (lines.at(-1)?.key === key) lines.at(-1).times += 1;
-    else lines.push({ ...error, key, times: 1 });
-  }
-  return lines;
-}
-
 function showErrors(errors, denied) {
   if (!isNews("errors", [errors, denied])) return;
-  at("errors").replaceChildren(...folded(errors).map(errorLine));
+  at("errors").replaceChildren(...errors.map(errorLine));
   say(at("errors-note"), errors.length ? "" : "None.");
   const whose = (uid) => (typeof uid === "number" ? `the user ${uid}` : uid ?? "a user that the system does not name");
   at("denied").replaceChildren(...denied.map(({ uid, count: times, last_at: last }) =>
     make("li", {}, `Connections of ${whose(uid)} denied (access.peer_users): ${count(times)}, last at ${timeOf(new Date(last))}`)));
 }
 
-function errorLine({ at: when, status, code, message, hint, app, model, id, times }) {
+function errorLine({ at: when, status, code, message, hint, app, model, id, count: times }) {
   const what = make("div", { class: "what" }, make("time", { datetime: when }, timeOf(new Date(when))));
   if (status) what.append(make("b", {}, String(status)));
   if (code) what.append(make("code", {}, code));
   what.append(make("span", { class: "who" }, [appName(app), model].filter(Boolean).join(" · ")));
-  if (times > 1) what.append(make("span", { class: "times" }, `${times} times`));
-  what.append(make("span", { class: "id", title: `request ${id}` }, id.length > 12 ? `${id.slice(0, 8)}…` : id));
+  if (times > 1) what.append(make("span", { class: "times" }, `${count(times)} times`));
+  if (id) what.append(make("span", { class: "id", title: `request ${id}` }, id.length > 12 ? `${id.slice(0, 8)}…` : id));
   const line = make("li", {}, what, make("div", {}, message));
   if (hint) line.append(make("div", { class: "hint" }, hint));
   return line;
