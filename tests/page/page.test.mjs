@@ -50,7 +50,9 @@ const painted = (page, selector, variable) =>
     const canvas = document.querySelector(`${place} canvas`);
     const hex = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
     const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
     let points = 0;
     for (let i = 0; i < data.length; i += 4) {
       if (Math.abs(data[i] - r) + Math.abs(data[i + 1] - g) + Math.abs(data[i + 2] - b) < 60 && data[i + 3] > 128) points++;
@@ -115,7 +117,7 @@ live("counts rise while traffic runs, and the charts and tables have it", async 
 
 live("an error is listed with its hint", async ({ page }) => {
   assert.equal(await ask(proxy.url, "website", "no-such-deployment"), 404);
-  await untilText(page, "#errors", /404DeploymentNotFoundwebsite · no-such-deployment/);
+  await untilText(page, "#errors", /404deployment_not_foundwebsite · no-such-deployment/);
   await page.locator("#errors .hint").first().waitFor();
   assert.match(await textOf(page, "#errors .hint"), /no-such-deployment/);
   await untilText(page, "#n-errors", /[1-9]/);

@@ -91,7 +91,7 @@ const CHARTS = [
     write: rate,
     series: (list) => [
       line("requests/s", "--s1", list.map((slot) => slot.requests / step)),
-      line("errors/s", "--bad", list.map((slot) => slot.errors / step)),
+      { ...line("errors/s", "--bad", list.map((slot) => slot.errors / step)), isBar: true },
     ],
     words: ([requests, errors]) =>
       `${count(Math.round(sum(requests) * step))} requests and ${count(Math.round(sum(errors) * step))} errors, ` +
@@ -176,9 +176,11 @@ function plot(figure, series) {
   const { chart, box } = figure;
   const shown = chart.stacked ? [...series].reverse() : series;
   const paths = uPlot.paths.stepped({ align: 1 });
+  const bars = uPlot.paths.bars({ align: 1, size: [1, 20] });
   const style = (one) => {
     const ink = colour(one.colour);
     if (chart.stacked) return { stroke: colour("--card"), width: 1, fill: ink, paths, points: { show: false } };
+    if (one.isBar) return { stroke: ink, width: 0, fill: ink, paths: bars, points: { show: false } };
     if (chart.filled) return { stroke: ink, width: 1.5, fill: `${ink}20`, paths, points: { show: false } };
     return { stroke: ink, width: 2, points: { show: true, size: 5, fill: ink, filter: lonely } };
   };
