@@ -1,7 +1,10 @@
 //! `/healthz` says that the process lives, `/readyz` that requests would be passed on.
 
 use aoai_auth_proxy::emulator::{Action, Fault, Route, world};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::support::World;
 
@@ -35,11 +38,12 @@ async fn the_page_says_who_we_are_and_takes_nothing_from_elsewhere() {
     assert_eq!(world.get("/v1/models").await.status(), 200);
     let response = world.client.get(world.url("/")).header("sec-fetch-site", "none").send().await.unwrap();
     assert_eq!(response.status(), 200);
-    assert!(response.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+    let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
     let page = response.text().await.unwrap();
     let base = format!("http://{}/v1", world.proxy.address);
     for word in [
-        r#"class="state">ready<"#,
+        r#"data-state="ready""#,
         world.azure.openai(),
         "managed-identity",
         world::SYSTEM_ASSIGNED.object_id,
@@ -48,7 +52,16 @@ async fn the_page_says_who_we_are_and_takes_nothing_from_elsewhere() {
     ] {
         assert!(page.contains(word), "{word} is not in: {page}");
     }
-    assert!(!page.contains("eyJ") && !page.contains("<script"));
+    assert!(!page.contains("eyJ"));
+    let blocks: Vec<_> = ["<style>", "<script>", r#"<script type="module">"#]
+        .iter()
+        .flat_map(|begin| page.split(begin).skip(1).map(|rest| rest.split("</s").next().unwrap()))
+        .collect();
+    assert_eq!(blocks.len(), 4);
+    for block in blocks {
+        let digest = STANDARD.encode(Sha256::digest(block));
+        assert!(policy.contains(&format!("'sha256-{digest}'")), "not allowed: {block:.80}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 /** Where a browser reaches the proxy, a tool beside it does too. */
 function showAddresses() {
-  for (const place of document.querySelectorAll("[data-base]")) say(place, location.origin);
+  for (const place of document.querySelectorAll("[data-base]")) say(place, `${location.origin}/v1`);
 }
 
 /** Copies text; where the clipboard is not to be had, the old way. */
