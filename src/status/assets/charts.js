@@ -179,7 +179,7 @@ function plot(figure, series) {
   const bars = uPlot.paths.bars({ align: 1, size: [1, 20] });
   const style = (one) => {
     const ink = colour(one.colour);
-    if (chart.stacked) return { stroke: colour("--card"), width: 1, fill: ink, paths, points: { show: false } };
+    if (chart.stacked) return { stroke: colour("--card"), width: box.clientWidth > 700 ? 1 : 0.4, fill: ink, paths, points: { show: false } };
     if (one.isBar) return { stroke: ink, width: 0, fill: ink, paths: bars, points: { show: false } };
     if (chart.filled) return { stroke: ink, width: 1.5, fill: `${ink}20`, paths, points: { show: false } };
     return { stroke: ink, width: 2, points: { show: true, size: 5, fill: ink, filter: lonely } };
