@@ -214,6 +214,8 @@ test("an identity that fails is shown, and that it is back", async () => {
   assert.equal(await ask(other.url, "website", "gpt-4o"), 200);
   const { page, complaints, context } = await openLive(browser, `${other.url}/`);
   await untilText(page, "#state-word", "Ready");
+  // These need a token too: the browser would complain that there is none.
+  await page.locator("#deployments tr").first().waitFor();
   await azure.control("POST", "/faults", { route: "imds", action: { kind: "status", status: 500 } });
   await untilText(page, "#state-word", "Not ready");
   await untilText(page, "#reasons", /500/);
