@@ -223,13 +223,13 @@ test("an identity that fails is shown, and that it is back", async () => {
   await untilText(page, "#t-count", /failed/);
   assert.equal(await page.title(), "Not ready · aoai-auth-proxy");
   await picture(page, "not-ready");
+  await azure.control("POST", "/tokens", { lifetime: 24 * 3600, metadata_cache: true });
   await azure.control("DELETE", "/faults");
   await untilText(page, "#state-word", "Ready");
   assert.equal(await textOf(page, "#reasons"), "");
   assert.deepEqual(complaints, []);
   await context.close();
   await other.program.stop();
-  await azure.control("POST", "/tokens", { lifetime: 24 * 3600, metadata_cache: true });
 });
 
 test("a proxy that is gone is not shown as one that is there; and it may come back", async () => {
