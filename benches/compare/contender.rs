@@ -1,10 +1,12 @@
 //! Who is compared: our program, and proxies that do the same job: a bearer in, the path written anew, TLS to the resource
 //! verified, connections kept, no access log.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use aoai_auth_proxy::emulator::Emulator;
@@ -13,6 +15,9 @@ use tempfile::TempDir;
 use crate::process::Tree;
 use crate::upstream::Upstream;
 
+const OURS: &str = env!("CARGO_BIN_EXE_aoai-auth-proxy");
+/// Another build of it, if one was named.
+pub(crate) static OTHER: OnceLock<OsString> = OnceLock::new();
 /// How long a program has to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What the peers send: no more is known about it.
@@ -23,8 +28,10 @@ const BEARER: &str = "a-bearer-that-stays-the-same";
 pub(crate) enum Contender {
     /// Our program: the log off.
     Ours,
-    /// Our program with everything that can be observed.
+    /// Our program with everything that can be observed: a line for each request, the ledger, spans and metrics for a collector.
     Observed,
+    /// Another build of it, its log off.
+    Other,
     /// Debian's.
     Nginx,
     /// Debian's.
@@ -41,12 +48,13 @@ pub(crate) struct Running {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Observed, Self::Nginx, Self::Haproxy];
+    pub(crate) const ALL: [Self; 5] = [Self::Ours, Self::Observed, Self::Other, Self::Nginx, Self::Haproxy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "aoai-auth-proxy",
             Self::Observed => "the same, observed",
+            Self::Other => "another build",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
         }
@@ -54,7 +62,7 @@ impl Contender {
 
     /// The one that is called so on the command line.
     pub(crate) fn called(word: &str) -> Option<Self> {
-        let words = ["ours", "observed", "nginx", "haproxy"];
+        let words = ["ours", "observed", "other", "nginx", "haproxy"];
         words.into_iter().zip(Self::ALL).find(|(name, _)| *name == word).map(|(_, contender)| contender)
     }
 
@@ -62,6 +70,7 @@ impl Contender {
     pub(crate) fn is_installed(self) -> bool {
         let program = match self {
             Self::Ours | Self::Observed => return true,
+            Self::Other => return OTHER.get().is_some(),
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
         };
@@ -77,8 +86,9 @@ impl Contender {
         let directory = tempfile::tempdir().expect("a directory");
         let address = free_address();
         let command = match self {
-            Self::Ours => ours(address, upstream, azure, &["telemetry.log_level=error".to_owned()]),
-            Self::Observed => ours(address, upstream, azure, &observed(directory.path())),
+            Self::Ours => ours(OURS.into(), address, upstream, azure, &quiet()),
+            Self::Observed => ours(OURS.into(), address, upstream, azure, &observed(upstream, directory.path())),
+            Self::Other => ours(OTHER.get().expect("a program").clone(), address, upstream, azure, &quiet()),
             Self::Nginx => nginx(address, upstream, directory.path()),
             Self::Haproxy => haproxy(address, upstream, directory.path()),
         };
@@ -128,8 +138,8 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address")
 }
 
-fn ours(address: SocketAddr, upstream: &Upstream, azure: &Emulator, settings: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aoai-auth-proxy"));
+fn ours(program: OsString, address: SocketAddr, upstream: &Upstream, azure: &Emulator, settings: &[String]) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().env("HOME", "/nonexistent").env("AZURE_POD_IDENTITY_AUTHORITY_HOST", azure.imds());
     let own = [
         format!("listen.address={address}"),
@@ -145,10 +155,14 @@ fn ours(address: SocketAddr, upstream: &Upstream, azure: &Emulator, settings: &[
     command
 }
 
-/// A line in the log for each request, and the ledger.
-fn observed(directory: &Path) -> Vec<String> {
+fn quiet() -> Vec<String> {
+    vec!["telemetry.log_level=error".to_owned()]
+}
+
+fn observed(upstream: &Upstream, directory: &Path) -> Vec<String> {
     vec![
         "telemetry.log_level=info".to_owned(),
+        format!("telemetry.otlp_endpoint=http://{}", upstream.collector),
         "usage.enabled=true".to_owned(),
         format!("usage.database={}", directory.join("usage.db").display()),
     ]

@@ -22,19 +22,20 @@ use std::time::Duration;
 use aoai_auth_proxy::emulator::{Emulator, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use contender::Contender;
+use contender::{Contender, OTHER};
 use load::Target;
 use table::Table;
 use upstream::Upstream;
 use work::Work;
 
 const USAGE: &str =
-    "usage: cargo bench --bench compare -- [--rounds N] [--seconds N] [--work WORD[,WORD…]] [--only NAME[,NAME…]]
+    "usage: cargo bench --bench compare -- [--rounds N] [--seconds N] [--work WORD[,WORD…]] [--only NAME[,NAME…]] [--other PATH]
 
   --rounds N    how often each does each kind of work (5)
   --seconds N   for how long each time (3)
   --work WORD   small, one, rate, large, paced, burst, connect, download, upload, idle (all)
-  --only NAME   ours, observed, nginx, haproxy (all that are installed)";
+  --only NAME   ours, observed, other, nginx, haproxy (all that there are)
+  --other PATH  another build of the program";
 
 /// Nobody between the caller and the resource.
 const DIRECT: &str = "nobody between";
@@ -104,6 +105,7 @@ fn asked() -> Option<Asked> {
                     .collect::<Option<_>>()?;
             }
             "--only" => contenders = value.split(',').map(Contender::called).collect::<Option<_>>()?,
+            "--other" => OTHER.set(value.into()).ok()?,
             _ => return None,
         }
     }

@@ -13,6 +13,7 @@ use http::{HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -43,6 +44,8 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     /// When time began.
     pub(crate) began: Instant,
+    /// What takes spans and metrics, and does nothing with them.
+    pub(crate) collector: SocketAddr,
     directory: TempDir,
 }
 
@@ -69,13 +72,30 @@ impl Upstream {
                 tokio::spawn(serve(stream, acceptor.clone(), contents.clone()));
             }
         });
-        Self { address, began, directory }
+        Self { address, began, collector: collector().await, directory }
     }
 
     /// The authority to trust, as PEM.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
+}
+
+/// Takes whatever is sent, over HTTP.
+async fn collector() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    let taken = service_fn(async |request: Request<Incoming>| {
+        let mut body = request.into_body();
+        while let Some(Ok(_)) = body.frame().await {}
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(stream), taken).await });
+        }
+    });
+    address
 }
 
 /// A certificate for this machine, and its authority in `directory`.
