@@ -28,6 +28,8 @@ const BEARER: &str = "a-bearer-that-stays-the-same";
 pub(crate) enum Contender {
     /// Our program: the log off.
     Ours,
+    /// The same, over HTTP/2 to the resource.
+    Http2,
     /// Our program with everything that can be observed: a line for each request, the ledger, spans and metrics for a collector.
     Observed,
     /// Another build of it, its log off.
@@ -48,11 +50,13 @@ pub(crate) struct Running {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 5] = [Self::Ours, Self::Observed, Self::Other, Self::Nginx, Self::Haproxy];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Ours, Self::Http2, Self::Observed, Self::Other, Self::Nginx, Self::Haproxy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "aoai-auth-proxy",
+            Self::Http2 => "the same, HTTP/2",
             Self::Observed => "the same, observed",
             Self::Other => "another build",
             Self::Nginx => "nginx",
@@ -62,14 +66,14 @@ impl Contender {
 
     /// The one that is called so on the command line.
     pub(crate) fn called(word: &str) -> Option<Self> {
-        let words = ["ours", "observed", "other", "nginx", "haproxy"];
+        let words = ["ours", "http2", "observed", "other", "nginx", "haproxy"];
         words.into_iter().zip(Self::ALL).find(|(name, _)| *name == word).map(|(_, contender)| contender)
     }
 
     /// Whether there is such a program on this machine.
     pub(crate) fn is_installed(self) -> bool {
         let program = match self {
-            Self::Ours | Self::Observed => return true,
+            Self::Ours | Self::Http2 | Self::Observed => return true,
             Self::Other => return OTHER.get().is_some(),
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -87,6 +91,10 @@ impl Contender {
         let address = free_address();
         let command = match self {
             Self::Ours => ours(OURS.into(), address, upstream, azure, &quiet()),
+            Self::Http2 => {
+                let endpoint = format!("upstream.endpoint=https://{}", upstream.http2);
+                ours(OURS.into(), address, upstream, azure, &[quiet(), vec![endpoint]].concat())
+            }
             Self::Observed => ours(OURS.into(), address, upstream, azure, &observed(upstream, directory.path())),
             Self::Other => ours(OTHER.get().expect("a program").clone(), address, upstream, azure, &quiet()),
             Self::Nginx => nginx(address, upstream, directory.path()),
@@ -143,7 +151,7 @@ fn ours(program: OsString, address: SocketAddr, upstream: &Upstream, azure: &Emu
     command.env_clear().env("HOME", "/nonexistent").env("AZURE_POD_IDENTITY_AUTHORITY_HOST", azure.imds());
     let own = [
         format!("listen.address={address}"),
-        format!("upstream.endpoint=https://127.0.0.1:{}", upstream.address.port()),
+        format!("upstream.endpoint=https://{}", upstream.address),
         format!("upstream.ca_file={}", upstream.ca_file().display()),
         "credential.kind=managed-identity".to_owned(),
         "limits.max_connections=20000".to_owned(),

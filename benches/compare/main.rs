@@ -34,7 +34,7 @@ const USAGE: &str =
   --rounds N    how often each does each kind of work (5)
   --seconds N   for how long each time (3)
   --work WORD   small, one, rate, large, paced, burst, connect, download, upload, idle (all)
-  --only NAME   ours, observed, other, nginx, haproxy (all that there are)
+  --only NAME   ours, http2, observed, other, nginx, haproxy (all that there are)
   --other PATH  another build of the program";
 
 /// Nobody between the caller and the resource.

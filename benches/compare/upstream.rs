@@ -40,8 +40,10 @@ pub(crate) const BULK: usize = 256 << 20;
 
 /// A server, until the process ends.
 pub(crate) struct Upstream {
-    /// On loopback.
+    /// On loopback, over HTTP/1.1.
     pub(crate) address: SocketAddr,
+    /// The same over HTTP/2.
+    pub(crate) http2: SocketAddr,
     /// When time began.
     pub(crate) began: Instant,
     /// What takes spans and metrics, and does nothing with them.
@@ -62,23 +64,32 @@ impl Upstream {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let tls = certify(&directory);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-        let address = listener.local_addr().expect("an address");
         let began = Instant::now();
         let contents = Arc::new(Contents::new(began));
-        tokio::spawn(async move {
-            let acceptor = TlsAcceptor::from(Arc::new(tls));
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, acceptor.clone(), contents.clone()));
-            }
-        });
-        Self { address, began, collector: collector().await, directory }
+        let address = listen(&tls, b"http/1.1", contents.clone()).await;
+        let http2 = listen(&tls, b"h2", contents).await;
+        Self { address, http2, began, collector: collector().await, directory }
     }
 
     /// The authority to trust, as PEM.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
+}
+
+/// Answers over one version of HTTP.
+async fn listen(tls: &ServerConfig, protocol: &[u8], contents: Arc<Contents>) -> SocketAddr {
+    let mut tls = tls.clone();
+    tls.alpn_protocols = vec![protocol.to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, acceptor.clone(), contents.clone()));
+        }
+    });
+    address
 }
 
 /// Takes whatever is sent, over HTTP.
@@ -115,10 +126,7 @@ fn certify(directory: &TempDir) -> ServerConfig {
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
-    let mut config =
-        config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).expect("a certificate");
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config
+    config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).expect("a certificate")
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, contents: Arc<Contents>) {
