@@ -216,4 +216,19 @@ mod tests {
         keep(&config::Ledger { retention: None, ..settings.clone() }, &clock, |_| ());
         assert_eq!(shown(0).len(), 2, "for ever");
     }
+
+    /// Review: a machine whose clock was wrong for a moment (a virtual machine that resumes, a battery that is empty) must not
+    /// lose what it has counted: that nothing was counted for years is no reason to forget it.
+    #[test]
+    fn review_a_clock_that_was_wrong_for_a_moment_costs_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("usage.db");
+        let settings = config::Ledger { database, retention: Some(400 * DAY) };
+        let clock = Arc::new(ManualClock::new(UNIX_EPOCH + 20_000 * DAY));
+        keep(&settings, &clock, |observer| observer.spent(&one("a")));
+        clock.advance(5000 * DAY);
+        keep(&settings, &clock, |_| ());
+        clock.set_back(5000 * DAY);
+        assert_eq!(read(&settings.database, 0).unwrap().len(), 1);
+    }
 }

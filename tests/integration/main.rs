@@ -55,6 +55,7 @@ mod proxied;
 mod readiness;
 mod reference;
 mod renewal;
+mod review;
 mod run;
 mod schema;
 mod secrets;

@@ -3,6 +3,7 @@
 mod away;
 mod collector;
 mod metrics;
+mod review;
 mod spans;
 mod switch;
 

@@ -4,6 +4,7 @@ mod conversation;
 mod ends;
 mod messages;
 mod refusals;
+mod review;
 
 use aoai_auth_proxy::emulator::Emulator;
 use futures_util::{SinkExt, StreamExt};
