@@ -42,9 +42,26 @@ static OF_THE_RESOURCE: &[Row] = &[
     costing("/v1/images/variations", CONTENT),
     costing("/v1/realtime", CHAT),
     costing("/v1/responses", CHAT),
+    costing("/v1/responses/compact", CHAT),
 ];
 
-/// The same for the clients that name a deployment in the path. Sorted.
+/// The same for clients that send the API's version as a date, as far as these name no deployment in the path. Sorted.
+static OF_DATED: &[Row] = &[
+    costing("/openai/audio/speech", CONTENT),
+    costing("/openai/audio/transcriptions", CONTENT),
+    costing("/openai/audio/translations", CONTENT),
+    costing("/openai/chat/completions", CHAT),
+    costing("/openai/completions", TEXT),
+    costing("/openai/embeddings", EMBEDDINGS),
+    costing("/openai/images/edits", CONTENT),
+    costing("/openai/images/generations", CONTENT),
+    costing("/openai/images/variations", CONTENT),
+    costing("/openai/realtime", CHAT),
+    costing("/openai/responses", CHAT),
+    costing("/openai/responses/compact", CHAT),
+];
+
+/// The same for those that name a deployment in the path. Sorted.
 static OF_DEPLOYMENTS: &[Row] = &[
     costing("/openai/deployments/{deployment}/audio/speech", CONTENT),
     costing("/openai/deployments/{deployment}/audio/transcriptions", CONTENT),
@@ -52,6 +69,7 @@ static OF_DEPLOYMENTS: &[Row] = &[
     costing("/openai/deployments/{deployment}/chat/completions", CHAT),
     costing("/openai/deployments/{deployment}/completions", TEXT),
     costing("/openai/deployments/{deployment}/embeddings", EMBEDDINGS),
+    costing("/openai/deployments/{deployment}/extensions/chat/completions", CHAT),
     costing("/openai/deployments/{deployment}/images/edits", CONTENT),
     costing("/openai/deployments/{deployment}/images/generations", CONTENT),
     costing("/openai/deployments/{deployment}/images/variations", CONTENT),
@@ -88,7 +106,6 @@ static OWN: &[Row] = &[
     free("/status/events"),
 ];
 
-static REALTIME: Row = costing("/openai/realtime", CHAT);
 static ANY_OF_V1: Row = free("/v1/*");
 static ANY_OF_DEPLOYMENTS: Row = free("/openai/deployments/*");
 static ANY_OF_THE_RESOURCE: Row = free("/openai/*");
@@ -128,8 +145,8 @@ impl Operation {
 
     /// All that there are.
     pub fn all() -> impl Iterator<Item = Self> {
-        let lists = [OF_THE_RESOURCE, OF_DEPLOYMENTS, COLLECTIONS, OWN].into_iter().flatten();
-        lists.chain([&REALTIME, &ANY_OF_V1, &ANY_OF_DEPLOYMENTS, &ANY_OF_THE_RESOURCE, &NOTHING]).map(Self)
+        let lists = [OF_THE_RESOURCE, OF_DATED, OF_DEPLOYMENTS, COLLECTIONS, OWN].into_iter().flatten();
+        lists.chain([&ANY_OF_V1, &ANY_OF_DEPLOYMENTS, &ANY_OF_THE_RESOURCE, &NOTHING]).map(Self)
     }
 }
 
@@ -144,11 +161,10 @@ fn row(path: &str) -> &'static Row {
             |row: &&'static Row| row.path.ends_with(operation) && row.path.len() == DEPLOYMENT.len() + operation.len();
         return OF_DEPLOYMENTS.iter().find(named).unwrap_or(&ANY_OF_DEPLOYMENTS);
     }
-    match path {
-        "/openai/realtime" => &REALTIME,
-        path if path.starts_with("/openai/") => &ANY_OF_THE_RESOURCE,
-        path => find(OWN, path).unwrap_or(&NOTHING),
+    if path.starts_with("/openai/") {
+        return find(OF_DATED, path).unwrap_or(&ANY_OF_THE_RESOURCE);
     }
+    find(OWN, path).unwrap_or(&NOTHING)
 }
 
 const DEPLOYMENT: &str = "/openai/deployments/{deployment}/";
@@ -190,7 +206,15 @@ mod tests {
             ("/openai/deployments/x/ons", "/openai/deployments/*"),
             ("/openai/deployments/x/", "/openai/deployments/*"),
             ("/openai/deployments/x", "/openai/deployments/*"),
+            (
+                "/openai/deployments/x/extensions/chat/completions",
+                "/openai/deployments/{deployment}/extensions/chat/completions",
+            ),
             ("/openai/realtime", "/openai/realtime"),
+            ("/openai/responses", "/openai/responses"),
+            ("/openai/responses/resp_1", "/openai/*"),
+            ("/v1/responses/compact", "/v1/responses/compact"),
+            ("/v1/responses/input_tokens", "/v1/responses/*"),
             ("/openai/files", "/openai/*"),
             ("/", "/"),
             ("/status/events", "/status/events"),
@@ -204,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_looked_up_is_sorted_and_unique() {
-        for rows in [OF_THE_RESOURCE, OF_DEPLOYMENTS, OWN] {
+        for rows in [OF_THE_RESOURCE, OF_DATED, OF_DEPLOYMENTS, OWN] {
             assert!(rows.is_sorted_by(|one, next| one.path < next.path));
         }
         let paths: BTreeSet<_> = Operation::all().map(Operation::path).collect();
@@ -218,5 +242,14 @@ mod tests {
         assert!(costs(Method::POST, "/v1/responses"));
         assert!(!costs(Method::GET, "/v1/responses"));
         assert!(!costs(Method::POST, "/v1/responses/resp_1/cancel"), "which tells once more what the response cost");
+    }
+
+    #[test]
+    fn what_costs_is_known_however_it_is_asked_for() {
+        let dated = OF_THE_RESOURCE.iter().map(|row| row.path.replacen("/v1/", "/openai/", 1));
+        let dated = dated.chain(OF_THE_RESOURCE.iter().map(|row| format!("/openai{}", row.path)));
+        for path in dated.chain(OF_DEPLOYMENTS.iter().map(|row| row.path.to_owned())) {
+            assert!(Operation::at(&path).costs(&Method::POST), "{path}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What `/status` counts: requests, what they cost, and what went wrong, with nothing of what was said in them.
 
+use std::collections::BTreeMap;
+
 use aoai_auth_proxy::emulator::{Action, Route};
 use serde_json::{Value, json};
 
@@ -16,6 +18,18 @@ pub(crate) async fn settled(world: &World, requests: u64) -> Value {
         }
     })
     .await
+}
+
+/// What the resource answers from now on to whatever it is asked on `route`.
+fn answers(world: &World, route: Route, content: &Value) {
+    let headers = BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]);
+    world.fault(route, Action::Status { status: 200, body: Some(content.to_string()), headers }, None);
+}
+
+async fn post(world: &World, path: &str, content: &Value) {
+    let answer = within(world.client.post(world.url(path)).json(content).send()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    within(answer.bytes()).await.unwrap();
 }
 
 #[tokio::test]
@@ -44,6 +58,30 @@ async fn requests_and_what_they_cost_are_counted() {
         (&usage[1]["app"], &usage[1]["requests"], &usage[1]["unknown"]),
         (&json!("talker"), &json!(1), &json!(0))
     );
+}
+
+/// `AzureOpenAI(...).responses.create` posts to `/openai/responses?api-version=…`.
+#[tokio::test]
+async fn the_responses_api_of_dated_clients_is_counted() {
+    let world = World::new().await;
+    let answer = json!({ "id": "resp_1", "object": "response", "model": "gpt-4o", "usage": { "input_tokens": 7, "output_tokens": 3 } });
+    answers(&world, Route::OpenAi, &answer);
+    post(&world, "/openai/responses?api-version=2025-03-01-preview", &json!({ "model": "gpt-4o", "input": "x" })).await;
+    let status = settled(&world, 1).await;
+    let usage = status["usage"].as_array().unwrap();
+    assert_eq!(usage.len(), 1, "the answer said what it cost: {status}");
+    assert_eq!((&usage[0]["input"], &usage[0]["output"]), (&json!(7), &json!(3)));
+}
+
+/// Compacting a conversation is the model's work, and its answer says what it cost.
+#[tokio::test]
+async fn a_compacted_response_is_counted() {
+    let world = World::new().await;
+    let answer =
+        json!({ "id": "resp_1", "object": "response.compaction", "usage": { "input_tokens": 7, "output_tokens": 3 } });
+    answers(&world, Route::OpenAi, &answer);
+    post(&world, "/v1/responses/compact", &json!({ "model": "gpt-4o", "input": "x" })).await;
+    assert_eq!(settled(&world, 1).await["usage"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
