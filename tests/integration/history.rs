@@ -84,6 +84,18 @@ async fn a_compacted_response_is_counted() {
     assert_eq!(settled(&world, 1).await["usage"].as_array().unwrap().len(), 1);
 }
 
+/// Azure does not tell upper from lower case in names of deployments: else one caller uses up all 200 names with one of them.
+#[tokio::test]
+async fn one_deployment_has_one_name_however_it_is_written() {
+    let world = World::new().await;
+    answers(&world, Route::Chat, &json!({ "model": "m", "usage": { "prompt_tokens": 1, "completion_tokens": 1 } }));
+    for model in ["gpt-4o", "GPT-4o", "gPt-4O"] {
+        post(&world, "/v1/chat/completions", &json!({ "model": model, "messages": [] })).await;
+    }
+    let status = settled(&world, 3).await;
+    assert_eq!(status["usage"].as_array().unwrap().len(), 1, "{}", status["usage"]);
+}
+
 #[tokio::test]
 async fn what_is_the_proxys_own_is_no_traffic() {
     let world = World::new().await;
