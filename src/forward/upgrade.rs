@@ -107,7 +107,7 @@ async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, ex
     let on_read = |bytes: &[u8]| {
         received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         hear();
-        let told = |usage: Usage, model: Option<&str>| spending.spent(Some(usage), model);
+        let told = |usage: Option<Usage>, model: Option<&str>| spending.spent(usage, model);
         usage.lock().unwrap_or_else(PoisonError::into_inner).read(bytes, told);
     };
     let mut resource = Listening { io: EndsAnyhow(TokioIo::new(resource)), on_read };

@@ -242,8 +242,12 @@ impl Route {
 }
 
 impl Spending {
-    /// A response has cost this; nothing if it did not say so. The resource may have named its model.
+    /// A response has cost this; nothing if it could not be read. The resource may have named its model.
     pub fn spent(&self, usage: Option<Usage>, model: Option<&str>) {
+        // Where no model is asked, what cannot be read costs nothing that anybody would miss.
+        if usage.is_none() && !self.operation.asks_a_model() {
+            return;
+        }
         self.recorder.spent(self.app.name(), self.operation, [self.asked.model(), model], usage);
         self.app.spent(usage.map_or(0, |usage| usage.total()));
     }

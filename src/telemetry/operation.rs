@@ -136,6 +136,12 @@ impl Operation {
         self.0.name
     }
 
+    /// Whether it makes a model work, which costs tokens.
+    #[must_use]
+    pub fn asks_a_model(self) -> bool {
+        self.0.costs
+    }
+
     /// Whether a response to this `method` costs tokens, so that it should say how many.
     #[must_use]
     pub fn costs(self, method: &Method) -> bool {

@@ -13,17 +13,28 @@ pub struct SocketUsageReader {
     last: Option<String>,
     model: Option<String>,
     transcriber: Option<String>,
+    /// That not all could be read was told.
+    told_unread: bool,
 }
 
 impl SocketUsageReader {
     /// A reader of what follows the switch of protocols.
     #[must_use]
     pub fn new() -> Self {
-        Self { frames: Frames::default(), message: Message::new(MESSAGE), last: None, model: None, transcriber: None }
+        Self {
+            frames: Frames::default(),
+            message: Message::new(MESSAGE),
+            last: None,
+            model: None,
+            transcriber: None,
+            told_unread: false,
+        }
     }
 
-    /// Reads the next piece. Each message that ends in it and tells a cost is `told`, with the model if that is known.
-    pub fn read(&mut self, mut piece: &[u8], mut told: impl FnMut(Usage, Option<&str>)) {
+    /// Reads the next piece. Each message that ends in it and tells a cost is `told`, with the model if that is known. Once what
+    /// passes cannot be read, as it is compressed or this is no WebSocket, a cost that is not known is told: once, as nobody can
+    /// see how many responses there are in it.
+    pub fn read(&mut self, mut piece: &[u8], mut told: impl FnMut(Option<Usage>, Option<&str>)) {
         while let Some(part) = self.frames.next(&mut piece) {
             match part {
                 Part::Text(text) => self.message.read(text),
@@ -34,23 +45,21 @@ impl SocketUsageReader {
                 }
             }
         }
+        if !self.told_unread && !self.frames.are_readable() {
+            self.told_unread = true;
+            told(None, self.model.as_deref());
+        }
     }
 
-    /// Whether everything so far could be read. Not if a message was compressed, or this is no WebSocket.
-    #[must_use]
-    pub fn is_readable(&self) -> bool {
-        self.frames.are_readable()
-    }
-
-    fn hear(&mut self, said: Said, told: &mut impl FnMut(Usage, Option<&str>)) {
+    fn hear(&mut self, said: Said, told: &mut impl FnMut(Option<Usage>, Option<&str>)) {
         self.model = said.model_of_session.or(self.model.take());
         self.transcriber = said.transcriber.or(self.transcriber.take());
         let Cost::Told(usage) = said.cost else { return };
         if !said.is_of_response {
             // Beside the responses, only transcriptions cost anything.
-            told(usage, self.transcriber.as_deref());
+            told(Some(usage), self.transcriber.as_deref());
         } else if said.response.is_none() || said.response != self.last {
-            told(usage, said.model.as_deref().or(self.model.as_deref()));
+            told(Some(usage), said.model.as_deref().or(self.model.as_deref()));
             self.last = said.response;
         }
     }
@@ -91,11 +100,15 @@ mod tests {
     type Heard<T> = (Vec<(T, Option<String>)>, bool);
 
     fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard<Usage> {
-        let (mut reader, mut heard) = (SocketUsageReader::new(), Vec::new());
+        let (mut reader, mut heard, mut unread) = (SocketUsageReader::new(), Vec::new(), 0);
         for piece in pieces {
-            reader.read(piece, |usage, model| heard.push((usage, model.map(str::to_owned))));
+            reader.read(piece, |usage, model| match usage {
+                Some(usage) => heard.push((usage, model.map(str::to_owned))),
+                None => unread += 1,
+            });
         }
-        (heard, reader.is_readable())
+        assert!(unread <= 1, "it is told once");
+        (heard, unread == 0)
     }
 
     /// Input, cached and output tokens and the model of each, wherever the session is cut.
@@ -174,7 +187,7 @@ mod tests {
     #[test]
     fn nothing_long_is_kept() {
         let mut reader = SocketUsageReader::new();
-        let mut never = |_: Usage, _: Option<&str>| panic!("nothing was told");
+        let mut never = |_: Option<Usage>, _: Option<&str>| panic!("nothing was told");
         reader.read(&[&[0x81, 127, 0, 0, 0, 1, 0, 0, 0, 0], &br#"{"response":{"id":""#[..]].concat(), &mut never);
         let piece = vec![b'x'; 1 << 16];
         (0..1 << 10).for_each(|_| reader.read(&piece, &mut never));

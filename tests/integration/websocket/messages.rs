@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::{AGREED, Before, HANDSHAKE, Socket, head, next};
-use crate::support::within;
+use crate::support::{client, within};
 
 /// Longer than any buffer on the way.
 const LARGE: usize = 16 << 20;
@@ -114,4 +114,30 @@ async fn extensions_are_offered_and_agreed_upon_by_the_two_ends_alone() {
     assert_eq!(line(&asked).as_deref(), Some(offer), "{asked}");
     assert_eq!(line(&answered).as_deref(), Some("permessage-deflate;server_no_context_takeover"), "{answered}");
     assert!(answered.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answered}");
+}
+
+/// A conversation whose messages are compressed, as both sides have agreed: what it cost is not known, and that is told.
+#[tokio::test]
+async fn a_compressed_conversation_is_of_unknown_cost() {
+    let before = Before::a_socket(&[]).await;
+    let ((mut caller, _), (mut resource, _)) = before.open_plainly().await;
+    // A text, complete and compressed; then the end.
+    resource.write_all(&[0xc1, 3, 1, 2, 3, 0x88, 0]).await.unwrap();
+    let mut heard = [0; 7];
+    within(caller.read_exact(&mut heard)).await.unwrap();
+    drop((caller, resource));
+    let metrics = || async {
+        let url = format!("http://{}/metrics", before.proxy.address);
+        within(within(client().get(url).send()).await.unwrap().text()).await.unwrap()
+    };
+    let text = within(async {
+        loop {
+            let text = metrics().await;
+            if text.contains(r#"route="/v1/realtime",status="101""#) {
+                break text;
+            }
+        }
+    })
+    .await;
+    assert!(text.contains("aoai_proxy_responses_of_unknown_usage_total{"), "{text}");
 }

@@ -4,7 +4,6 @@ mod conversation;
 mod ends;
 mod messages;
 mod refusals;
-mod review;
 
 use aoai_auth_proxy::emulator::Emulator;
 use futures_util::{SinkExt, StreamExt};
