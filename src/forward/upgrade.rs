@@ -86,9 +86,11 @@ pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
 pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duration) -> oneshot::Sender<Exchange> {
     let (account, accounted) = oneshot::channel::<Exchange>();
     tokio::spawn(async move {
-        let Ok(mut exchange) = accounted.await else { return };
+        let Ok(exchange) = accounted.await else { return };
         // Without a caller any more, the exchange counts as abandoned.
         let Some((caller, _held)) = caller.switched().await else { return };
+        // Dropped before what is held: whoever waits for the last connection waits until it is accounted for.
+        let mut exchange = exchange;
         match resource.await {
             Ok(resource) => pass(caller, resource, longest_silence, &mut exchange).await,
             Err(error) => exchange.broke_off(&error),
