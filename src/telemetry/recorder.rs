@@ -86,6 +86,39 @@ pub struct Finished<'a> {
     pub origin: Option<&'a Origin>,
 }
 
+impl Finished<'_> {
+    /// Whether it went wrong, with whoever: the proxy refused it, the resource did, or the answer broke off. What the proxy's own
+    /// routes have to say, that it is not ready, is no error.
+    #[must_use]
+    pub fn went_wrong(&self) -> bool {
+        let is_error = |status: StatusCode| status.is_client_error() || status.is_server_error();
+        match self.outcome {
+            Outcome::Refused | Outcome::BrokeOff => true,
+            Outcome::Completed | Outcome::Abandoned => self.route != Route::Own && self.status.is_some_and(is_error),
+        }
+    }
+
+    /// Whether it has become a conversation over a WebSocket, which lasts as long as somebody has something to say, and whose
+    /// answers do not come with the head: neither tells how fast anything is.
+    #[must_use]
+    pub fn is_conversation(&self) -> bool {
+        self.status == Some(StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// Whether what was asked for was granted.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        self.is_conversation() || self.status.is_some_and(|status| status.is_success())
+    }
+
+    /// How long whoever asked has waited for the head of an answer. What the proxy itself refused was answered at once, or when
+    /// the resource did not answer: neither tells how quick answers are.
+    #[must_use]
+    pub fn waited(&self) -> Option<Duration> {
+        self.first_byte.filter(|_| self.outcome != Outcome::Refused && !self.is_conversation())
+    }
+}
+
 /// How a request can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

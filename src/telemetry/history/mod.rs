@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange::Route;
-use super::recorder::{Finished, Observer, Outcome, Spent};
+use super::recorder::{Finished, Observer, Spent};
 use crate::clock::SharedClock;
 use crate::error::ErrorReport;
 
@@ -114,21 +114,16 @@ impl History {
 impl Observer for History {
     fn finished(&self, request: &Finished<'_>) {
         let is_traffic = request.route != Route::Own;
-        let went_wrong = match request.outcome {
-            Outcome::Refused | Outcome::BrokeOff => true,
-            Outcome::Completed | Outcome::Abandoned => is_traffic && is_error(request.status),
-        };
+        let went_wrong = request.went_wrong();
         if !is_traffic && !went_wrong {
             return;
         }
         let mishap = went_wrong.then(|| Mishap::of(request, self.clock.now()));
-        // What the proxy itself refused was answered at once, and says nothing of how quick answers are.
-        let first_byte = request.first_byte.filter(|_| request.outcome != Outcome::Refused);
         let mut state = self.now();
         if is_traffic {
             state.requests += 1;
             state.errors += u64::from(went_wrong);
-            state.slots.count(went_wrong, first_byte);
+            state.slots.count(went_wrong, request.waited());
         }
         if let Some(mishap) = mishap {
             state.mishaps.add(mishap);
@@ -147,10 +142,6 @@ impl Observer for History {
         let mishap = Mishap::misfit(status, report, self.clock.now());
         self.open().mishaps.add(mishap);
     }
-}
-
-fn is_error(status: Option<StatusCode>) -> bool {
-    status.is_some_and(|status| status.is_client_error() || status.is_server_error())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::operation::Operation;
+use super::super::recorder::Outcome;
 use super::reading::SlotReading;
 use super::*;
 use crate::clock::ManualClock;
@@ -153,6 +154,24 @@ fn only_what_goes_to_azure_is_traffic_and_who_leaves_is_no_error() {
         read["slots"].as_array().expect("slots").iter().map(|slot| slot[name].as_u64().expect("a number")).sum()
     };
     assert_eq!((sum("requests"), sum("errors")), (7, 3));
+}
+
+#[test]
+fn only_answers_of_others_tell_how_quick_they_are() {
+    for (outcome, status, tells) in [
+        (Outcome::Completed, 200, true),
+        (Outcome::Completed, 429, true),
+        (Outcome::BrokeOff, 200, true),
+        (Outcome::Refused, 504, false),
+        (Outcome::Completed, 101, false),
+        (Outcome::BrokeOff, 101, false),
+    ] {
+        let history = History::new(Arc::new(ManualClock::stopped()));
+        finish(&history, Route::Resource, outcome, Some(status));
+        let read = serde_json::to_value(history.reading(SLOTS)).expect("JSON");
+        let told = read["slots"].as_array().expect("slots").iter().any(|slot| !slot["first_byte_ms"]["p50"].is_null());
+        assert_eq!(told, tells, "{outcome:?} {status}");
+    }
 }
 
 #[test]

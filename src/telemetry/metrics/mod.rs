@@ -103,10 +103,8 @@ impl Observer for Metrics {
     fn finished(&self, request: &Finished<'_>) {
         let route = request.operation.path();
         self.requested(request.app, &[route, labels::method(request.method), labels::status(request.status.as_ref())]);
-        // A conversation over a WebSocket lasts as long as somebody has something to say, and its answers do not come with
-        // the head: neither tells how fast anything is.
-        if request.status != Some(StatusCode::SWITCHING_PROTOCOLS) {
-            self.times.observe(route, request.duration, request.first_byte);
+        if !request.is_conversation() {
+            self.times.observe(route, request.duration, request.waited());
         }
         let code = match request.outcome {
             Outcome::BrokeOff => Some(BROKE_OFF),

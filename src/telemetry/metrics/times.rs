@@ -30,12 +30,13 @@ impl Times {
         )?;
         let first_bytes = histograms(
             "aoai_proxy_time_to_first_byte_seconds",
-            "From when a request's head was read until the head of its response was there. Without WebSockets.",
+            "From when a request's head was read until the head of its response was there. Without WebSockets, and without \
+             errors of the proxy's own.",
         )?;
         Ok(Self { durations, first_bytes })
     }
 
-    /// A request to `route` has taken so long, and so long until the head of its response was there, if it ever was.
+    /// A request to `route` has taken so long, and so long until the head of its response was there, if that tells anything.
     pub(super) fn observe(&self, route: &str, duration: Duration, first_byte: Option<Duration>) {
         observe(&self.durations, route, duration);
         if let Some(first_byte) = first_byte {

@@ -95,6 +95,9 @@ impl Metrics {
     /// Such a request is over.
     pub(super) fn finished(&self, request: &Finished<'_>, place: &Place) {
         self.add(request.method, -1);
+        if request.is_conversation() {
+            return;
+        }
         let duration = request.duration.as_secs_f64();
         let error = words::error(request).map(|error| text(words::ERROR, error));
         let mut of_http = Vec::with_capacity(8);
@@ -108,7 +111,7 @@ impl Metrics {
         self.duration.record(duration, &of_http);
         let Some(operation) = request.operation.name() else { return };
         // What is asked for in vain may be anything.
-        let has_answered = request.status.is_some_and(|status| status.is_success() || status.is_informational());
+        let has_answered = request.is_granted();
         let model = request.model.or(request.answered_by);
         let model =
             model.and_then(|model| if has_answered { Some(self.models.keep(model)) } else { self.models.find(model) });
@@ -120,7 +123,7 @@ impl Metrics {
         ]);
         of_model.extend(place.attributes());
         of_model.extend(model.map(|model| text(words::MODEL, model)));
-        if let Some(first_byte) = request.first_byte.filter(|_| has_answered) {
+        if let Some(first_byte) = request.waited().filter(|_| has_answered) {
             self.first_byte.record(first_byte.as_secs_f64(), &of_model);
         }
         of_model.extend(error);

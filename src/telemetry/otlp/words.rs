@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::Method;
 use opentelemetry::{KeyValue, StringValue};
 use url::Url;
 
@@ -86,12 +86,13 @@ pub(super) fn method_number(method: &Method) -> usize {
 /// What went wrong, in a word of ours or by the status, if anything did. Refusals of the resource are failures of whoever asked
 /// for a model's answer.
 pub(super) fn error(request: &Finished<'_>) -> Option<StringValue> {
-    let by_status = |status: StatusCode| status.is_client_error() || status.is_server_error();
+    if !request.went_wrong() {
+        return None;
+    }
     match (request.outcome, request.code, request.status) {
         (Outcome::BrokeOff, ..) => Some(Outcome::BrokeOff.as_str().into()),
         (_, Some(code), _) => Some(code.into()),
-        (_, None, Some(status)) if by_status(status) => Some(status.as_str().to_owned().into()),
-        (_, None, _) => None,
+        (_, None, status) => status.map(|status| status.as_str().to_owned().into()),
     }
 }
 

@@ -3,6 +3,8 @@
 use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async;
 
 use super::collector::{Collector, Does, points};
 use super::telling;
@@ -70,4 +72,26 @@ async fn metrics_come_once_an_interval() {
     proxy.get("/v1/models").await;
     collector.until("/v1/metrics", 3).await;
     proxy.stop().await;
+}
+
+/// As for Prometheus: a conversation lasts as long as somebody has something to say, which tells nothing of how fast anything is.
+#[tokio::test]
+async fn a_conversation_takes_no_time_here_either() {
+    let (azure, collector) = (emulator().await, Collector::start(Does::Takes).await);
+    let proxy = Running::start(telling(&azure, &collector).env("OTEL_TRACES_EXPORTER", "none")).await;
+    let stream = TcpStream::connect(proxy.address()).await.unwrap();
+    let url = format!("ws://{}/v1/realtime?model=gpt-realtime", proxy.address());
+    let (mut socket, _) = within(client_async(url, stream)).await.unwrap();
+    within(socket.close(None)).await.unwrap();
+    drop(socket);
+    let (code, log) = proxy.stop().await;
+    assert_eq!(code, 0, "{log}");
+    let metrics = collector.metrics();
+    for name in ["http.server.request.duration", "gen_ai.client.operation.duration", "aoai_proxy.time_to_first_byte"] {
+        let named: Vec<_> = metrics.iter().filter(|metric| metric.name == name).cloned().collect();
+        if !named.is_empty() {
+            let points = points(&named, name);
+            assert_eq!(points.iter().map(|(_, count, _)| count).sum::<u64>(), 0, "{name}: {points:?}");
+        }
+    }
 }
