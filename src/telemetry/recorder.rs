@@ -1,9 +1,12 @@
 //! Where everything that is counted comes from: a request that is over, and tokens that were spent.
 //!
-//! Observers are called by whoever carries the request, in passing: they must be quick, never wait, and never fail.
+//! Observers are called by whoever carries the request, in passing: they must be quick, never wait, and never fail. One that
+//! panics all the same harms neither the others nor the request.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -151,6 +154,8 @@ pub struct Recorder {
     observers: Vec<Arc<dyn Observer>>,
     wants_origins: bool,
     models: Names,
+    /// An observer has panicked.
+    has_failed: AtomicBool,
     /// Requests under way that are for Azure.
     pub in_flight: Count,
     /// Callers' connections.
@@ -163,7 +168,8 @@ impl Recorder {
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
         let wants_origins = observers.iter().any(|observer| observer.wants_origins());
         let (in_flight, connections) = (Count::default(), Count::default());
-        Self { observers, wants_origins, models: Names::default(), in_flight, connections }
+        let has_failed = AtomicBool::new(false);
+        Self { observers, wants_origins, models: Names::default(), has_failed, in_flight, connections }
     }
 
     /// Whether anybody wants to know where requests come from.
@@ -173,12 +179,12 @@ impl Recorder {
 
     /// A request goes to the resource or the management plane.
     pub(super) fn under_way(&self, method: &Method) {
-        self.observers.iter().for_each(|observer| observer.under_way(method));
+        self.tell(|observer| observer.under_way(method));
     }
 
     /// A request is over.
     pub(super) fn finished(&self, request: &Finished<'_>) {
-        self.observers.iter().for_each(|observer| observer.finished(request));
+        self.tell(|observer| observer.finished(request));
     }
 
     /// A response of `app` has cost this; the model is the first of these that is known.
@@ -186,12 +192,23 @@ impl Recorder {
         // Only what the resource has answered comes here, so that names which nobody has deployed take no room.
         let model = models.into_iter().flatten().next().map(|name| self.models.keep(name));
         let spent = Spent { app, operation, model: model.as_deref().unwrap_or(OTHERS), usage };
-        self.observers.iter().for_each(|observer| observer.spent(&spent));
+        self.tell(|observer| observer.spent(&spent));
     }
 
     /// What came was no request.
     pub fn misfit(&self, status: StatusCode, report: &ErrorReport) {
-        self.observers.iter().for_each(|observer| observer.misfit(status, report));
+        self.tell(|observer| observer.misfit(status, report));
+    }
+
+    fn tell(&self, tell: impl Fn(&dyn Observer)) {
+        for observer in &self.observers {
+            // An observer is left as a panic leaves it: each makes sure that nothing is half done that matters.
+            let told = catch_unwind(AssertUnwindSafe(|| tell(observer.as_ref())));
+            // What it was is in the log each time; what it means, once.
+            if told.is_err() && !self.has_failed.swap(true, Ordering::Relaxed) {
+                tracing::error!("requests are not counted as they should be, since whoever counts them has panicked");
+            }
+        }
     }
 }
 
@@ -205,5 +222,39 @@ impl Outcome {
             Self::Refused => "refused",
             Self::BrokeOff => "broke_off",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Counts(AtomicUsize);
+
+    impl Observer for Counts {
+        fn under_way(&self, _: &Method) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[derive(Debug)]
+    struct Panics;
+
+    impl Observer for Panics {
+        fn under_way(&self, _: &Method) {
+            panic!("as a test wants it");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_one_observer_harms_no_other() {
+        let counts = Arc::new(Counts::default());
+        let recorder = Recorder::new(vec![Arc::new(Panics), counts.clone(), Arc::new(Panics)]);
+        (0..2).for_each(|_| recorder.under_way(&Method::GET));
+        assert_eq!(counts.0.load(Ordering::Relaxed), 2);
+        assert!(recorder.has_failed.load(Ordering::Relaxed));
     }
 }
