@@ -248,7 +248,8 @@ impl Spending {
         if usage.is_none() && !self.operation.asks_a_model() {
             return;
         }
-        self.recorder.spent(self.app.name(), self.operation, [self.asked.model(), model], usage);
+        let model = self.recorder.name([self.asked.model(), model], true);
+        self.recorder.spent(self.app.name(), self.operation, model.as_deref(), usage);
         self.app.spent(usage.map_or(0, |usage| usage.total()));
     }
 }
@@ -262,11 +263,13 @@ impl Drop for Exchange {
             (None, None) => 0,
         };
         self.app.spent(spent);
-        if let Some(meter) = self.meter.as_ref().filter(|_| self.operation.costs(&self.method)) {
-            let models = [self.asked.model(), meter.model()];
-            self.recorder.spent(self.app.name(), self.operation, models, meter.usage());
-        }
         let finished = self.finished();
+        let models = [finished.model, finished.answered_by];
+        let model = self.operation.asks_a_model().then(|| self.recorder.name(models, finished.is_granted())).flatten();
+        if let Some(meter) = self.meter.as_ref().filter(|_| self.operation.costs(&self.method)) {
+            self.recorder.spent(self.app.name(), self.operation, model.as_deref(), meter.usage());
+        }
+        let finished = Finished { counted_as: model.as_ref(), ..finished };
         self.recorder.finished(&finished);
         self.tell(&finished);
     }
@@ -311,6 +314,7 @@ impl Exchange {
             app: self.app.name(),
             model: self.asked.model(),
             answered_by: meter.and_then(Meter::model),
+            counted_as: None,
             usage: meter.and_then(Meter::usage),
             duration: self.began.elapsed(),
             first_byte: self.first_byte,

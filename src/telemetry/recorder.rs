@@ -15,10 +15,12 @@ use super::exchange::Route;
 use super::names::Names;
 use super::operation::Operation;
 use super::origin::Origin;
-use crate::apps::OTHERS;
 use crate::error::ErrorReport;
 use crate::inspect::usage::Usage;
 use crate::lifecycle::Count;
+
+/// What stands for a model that nobody knows.
+const UNKNOWN: &str = "-";
 
 /// Hears of requests.
 pub trait Observer: fmt::Debug + Send + Sync {
@@ -65,6 +67,8 @@ pub struct Finished<'a> {
     pub model: Option<&'a str>,
     /// The model that the resource says has answered.
     pub answered_by: Option<&'a str>,
+    /// The model by one of the names that are counted by, if one was asked: of these there are only so many.
+    pub counted_as: Option<&'a Arc<str>>,
     /// What the response has cost, if it said so. Tokens spent over a WebSocket are not among these.
     pub usage: Option<Usage>,
     /// From when its head had been read until the response's last byte went to the caller.
@@ -142,7 +146,8 @@ pub struct Spent<'a> {
     pub app: &'a str,
     /// By what.
     pub operation: Operation,
-    /// The model that was asked for, or else the one that answered; `-` if neither is known, `others` if there were too many.
+    /// The model that was asked for, or else the one that answered, in lower case; `-` if neither is known, `others` if there
+    /// were too many.
     pub model: &'a str,
     /// How much; nothing if the response should have said so and did not, or not in a way that can be read.
     pub usage: Option<Usage>,
@@ -187,11 +192,16 @@ impl Recorder {
         self.tell(|observer| observer.finished(request));
     }
 
-    /// A response of `app` has cost this; the model is the first of these that is known.
-    pub(super) fn spent(&self, app: &str, operation: Operation, models: [Option<&str>; 2], usage: Option<Usage>) {
-        // Only what the resource has answered comes here, so that names which nobody has deployed take no room.
-        let model = models.into_iter().flatten().next().map(|name| self.models.keep(name));
-        let spent = Spent { app, operation, model: model.as_deref().unwrap_or(OTHERS), usage };
+    /// The name by which is counted what was asked of a model, or of others: the first of `models` that is known. Only what the
+    /// resource `has_answered` makes further names, so that those which nobody has deployed take no room.
+    pub(super) fn name(&self, models: [Option<&str>; 2], has_answered: bool) -> Option<Arc<str>> {
+        let model = models.into_iter().flatten().next()?;
+        if has_answered { Some(self.models.keep(model)) } else { self.models.find(model) }
+    }
+
+    /// A response of `app` has cost this, by a model that is counted so.
+    pub(super) fn spent(&self, app: &str, operation: Operation, model: Option<&str>, usage: Option<Usage>) {
+        let spent = Spent { app, operation, model: model.unwrap_or(UNKNOWN), usage };
         self.tell(|observer| observer.spent(&spent));
     }
 

@@ -65,6 +65,7 @@ fn finish(history: &History, route: Route, outcome: Outcome, status: Option<u16>
         app: "-",
         model: None,
         answered_by: None,
+        counted_as: None,
         usage: None,
         duration: STEP,
         first_byte: Some(Duration::from_millis(20)),

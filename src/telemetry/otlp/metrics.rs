@@ -17,7 +17,6 @@ use super::exporters::MetricSender;
 use super::words::{self, OTHER_METHOD, Place, fixed, text};
 use super::{LONGEST_THREAD, Otlp};
 use crate::telemetry::methods;
-use crate::telemetry::names::Names;
 use crate::telemetry::recorder::{Finished, Spent};
 
 /// As the conventions want them: seconds of a request, seconds of a model's answer, tokens.
@@ -50,7 +49,6 @@ pub(super) struct Metrics {
     operation: Histogram<f64>,
     tokens: Histogram<u64>,
     under_way: Arc<AllUnderWay>,
-    models: Names,
 }
 
 /// Of each method that has a name, and last of all the others.
@@ -86,7 +84,6 @@ impl Metrics {
                 .with_boundaries(TOKENS.to_vec())
                 .build(),
             under_way,
-            models: Names::default(),
             provider,
         }
     }
@@ -114,11 +111,6 @@ impl Metrics {
         of_http.extend(error.clone());
         self.duration.record(duration, &of_http);
         let Some(operation) = request.operation.name() else { return };
-        // What is asked for in vain may be anything.
-        let has_answered = request.is_granted();
-        let model = request.model.or(request.answered_by);
-        let model =
-            model.and_then(|model| if has_answered { Some(self.models.keep(model)) } else { self.models.find(model) });
         let mut of_model = Vec::with_capacity(8);
         of_model.extend([
             text(words::OPERATION, operation),
@@ -126,8 +118,8 @@ impl Metrics {
             text(words::APP, request.app.to_owned()),
         ]);
         of_model.extend(place.attributes());
-        of_model.extend(model.map(|model| text(words::MODEL, model)));
-        if let Some(first_byte) = request.waited().filter(|_| has_answered) {
+        of_model.extend(request.counted_as.map(|model| text(words::MODEL, model.clone())));
+        if let Some(first_byte) = request.waited().filter(|_| request.is_granted()) {
             self.first_byte.record(first_byte.as_secs_f64(), &of_model);
         }
         of_model.extend(error);

@@ -111,7 +111,9 @@ impl Extractor for Fields<'_> {
 }
 
 fn name(request: &Finished<'_>) -> Cow<'static, str> {
-    match (request.operation.name(), request.model) {
+    // What is asked for in vain may be anything.
+    let model = request.counted_as.filter(|_| request.is_granted());
+    match (request.operation.name(), model) {
         (Some(operation), Some(model)) => format!("{operation} {model}").into(),
         (Some(operation), None) => operation.into(),
         (None, _) => format!("{} {}", words::method(request.method), request.operation.path()).into(),

@@ -125,10 +125,10 @@ async fn what_goes_wrong_is_told_in_a_word() {
     let failed = StatusCode::Error as i32;
     let cut = Action::Cut { after_bytes: 10 };
     let cases = [
-        (Some(Action::status(429)), "429", StatusCode::Unset as i32, Some("429")),
-        (Some(Action::status(500)), "500", failed, Some("500")),
-        (Some(cut), "broke_off", failed, Some("200")),
-        (Some(Action::Close), "upstream_protocol", failed, Some("502")),
+        (Some(Action::status(429)), "429", StatusCode::Unset as i32, Some("429"), "chat"),
+        (Some(Action::status(500)), "500", failed, Some("500"), "chat"),
+        (Some(cut), "broke_off", failed, Some("200"), "chat gpt-4o-mini"),
+        (Some(Action::Close), "upstream_protocol", failed, Some("502"), "chat"),
     ];
     for (number, (action, ..)) in cases.iter().enumerate() {
         azure.control().clear_faults();
@@ -137,12 +137,13 @@ async fn what_goes_wrong_is_told_in_a_word() {
     }
     let (_, log) = proxy.stop().await;
     let spans = collector.spans();
-    for (number, (action, error, status, code)) in cases.iter().enumerate() {
+    for (number, (action, error, status, code, name)) in cases.iter().enumerate() {
         let span =
             spans.iter().find(|span| attributes(&span.attributes)["aoai_proxy.request_id"] == number.to_string());
         let span = span.unwrap_or_else(|| panic!("{action:?}: {log}"));
         let said = attributes(&span.attributes);
         assert_eq!(said["error.type"], *error, "{action:?}: {said:?}");
+        assert_eq!((span.name.as_str(), &*said["gen_ai.request.model"]), (*name, "gpt-4o-mini"), "{action:?}");
         assert_eq!(span.status.as_ref().map_or(0, |status| status.code), *status, "{action:?}");
         assert_eq!(said.get("http.response.status_code").map(String::as_str), *code, "{action:?}");
     }
