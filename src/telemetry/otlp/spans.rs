@@ -129,8 +129,8 @@ fn attributes(request: &Finished<'_>, place: &Place) -> Vec<KeyValue> {
         text(words::APP, request.app.to_owned()),
         text("aoai_proxy.outcome", request.outcome.as_str()),
         KeyValue::new("http.response.body.size", whole(request.bytes)),
+        place.upstream(),
     ]);
-    attributes.extend(place.attributes());
     attributes.extend(request.origin.map(|origin| text(words::VERSION, origin.version())));
     attributes.extend(request.status.map(|status| KeyValue::new(words::STATUS, i64::from(status.as_u16()))));
     attributes.extend(words::error(request).map(|error| text(words::ERROR, error)));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::Method;
 use opentelemetry::{KeyValue, StringValue};
-use url::Url;
 
 use crate::config::Config;
 use crate::telemetry::methods;
@@ -39,24 +38,34 @@ pub(super) struct Places {
 pub(super) struct Place {
     host: Arc<str>,
     port: i64,
+    /// Both as one text.
+    both: Arc<str>,
 }
 
 impl Places {
     pub(super) fn of(config: &Config) -> Self {
         let endpoint = &config.upstream.endpoint;
         let usual = if *endpoint.scheme() == http::uri::Scheme::HTTP { 80 } else { 443 };
-        let host = endpoint.authority().host().trim_matches(['[', ']']);
-        let resource = Place { host: host.into(), port: endpoint.authority().port_u16().unwrap_or(usual).into() };
-        Self { resource, management: Place::of(&config.management.endpoint) }
+        let authority = endpoint.authority();
+        let resource = Place::new(authority.host(), authority.port_u16().unwrap_or(usual));
+        let management = &config.management.endpoint;
+        let port = management.port_or_known_default().unwrap_or_default();
+        Self { resource, management: Place::new(management.host_str().unwrap_or_default(), port) }
     }
 }
 
 impl Place {
-    fn of(url: &Url) -> Self {
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        Self { host: host.into(), port: url.port_or_known_default().unwrap_or_default().into() }
+    fn new(host: &str, port: u16) -> Self {
+        let both = format!("{host}:{port}").into();
+        Self { host: host.trim_matches(['[', ']']).into(), port: port.into(), both }
     }
 
+    /// Of a span, which is the proxy's: `server.address` would be its own.
+    pub(super) fn upstream(&self) -> KeyValue {
+        text("aoai_proxy.upstream", self.both.clone())
+    }
+
+    /// Of a client's metrics: it is the server.
     pub(super) fn attributes(&self) -> [KeyValue; 2] {
         [text("server.address", self.host.clone()), KeyValue::new("server.port", self.port)]
     }
