@@ -26,8 +26,8 @@ use crate::telemetry::recorder::Finished;
 
 /// Spans in one message.
 const MOST_AT_ONCE: usize = 512;
-/// More attributes than a span has.
-const ATTRIBUTES: usize = 32;
+/// As many attributes as a span has at most.
+const ATTRIBUTES: usize = 21;
 
 /// Makes spans.
 #[derive(Debug)]
@@ -66,11 +66,15 @@ impl Spans {
 
     /// A request is over, now.
     pub(super) fn finished(&self, request: &Finished<'_>, place: &Place, now: SystemTime) {
-        let parent = request
-            .origin
-            .map_or_else(Context::new, |origin| self.propagator.extract_with_context(&Context::new(), &Fields(origin)));
+        // Most callers say nothing.
+        let told = request.origin.filter(|origin| origin.traceparent().is_some());
+        let parent = Context::new();
+        let parent =
+            told.map(|origin| self.propagator.extract_with_context(&parent, &Fields(origin))).unwrap_or(parent);
         let began = now.checked_sub(request.duration).unwrap_or(now);
         let builder = SpanBuilder::from_name(name(request)).with_kind(SpanKind::Server).with_start_time(began);
+        // Room for all of them at once, and none that the sampler would look through.
+        let builder = builder.with_attributes(Vec::with_capacity(ATTRIBUTES));
         let mut span = self.tracer.build_with_context(builder, &parent);
         if span.is_recording() {
             span.set_attributes(attributes(request, place));
@@ -120,9 +124,8 @@ fn name(request: &Finished<'_>) -> Cow<'static, str> {
     }
 }
 
-fn attributes(request: &Finished<'_>, place: &Place) -> Vec<KeyValue> {
-    let mut attributes = Vec::with_capacity(ATTRIBUTES);
-    attributes.extend([
+fn attributes<'a>(request: &'a Finished<'_>, place: &'a Place) -> impl Iterator<Item = KeyValue> + 'a {
+    let always = [
         text(words::METHOD, words::method(request.method)),
         text(words::ROUTE, request.operation.path()),
         fixed(words::SCHEME),
@@ -130,22 +133,25 @@ fn attributes(request: &Finished<'_>, place: &Place) -> Vec<KeyValue> {
         text("aoai_proxy.outcome", request.outcome.as_str()),
         KeyValue::new("http.response.body.size", whole(request.bytes)),
         place.upstream(),
-    ]);
-    attributes.extend(request.origin.map(|origin| text(words::VERSION, origin.version())));
-    attributes.extend(request.status.map(|status| KeyValue::new(words::STATUS, i64::from(status.as_u16()))));
-    attributes.extend(words::error(request).map(|error| text(words::ERROR, error)));
-    attributes
-        .extend(request.first_byte.map(|time| KeyValue::new("aoai_proxy.time_to_first_byte", time.as_secs_f64())));
+    ];
     let ids = [("aoai_proxy.request_id", Some(request.id)), ("azure.service.request.id", request.upstream_id)];
     let ids = ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_str().ok()?)));
-    attributes.extend(ids.map(|(name, id)| text(name, id.to_owned())));
-    if let Some(operation) = request.operation.name() {
-        attributes.extend([text(words::OPERATION, operation), fixed(words::PROVIDER)]);
-        attributes.extend(request.model.map(|model| text(words::MODEL, model.to_owned())));
-        attributes.extend(request.answered_by.map(|model| text("gen_ai.response.model", model.to_owned())));
-        attributes.extend(request.usage.into_iter().flat_map(usage));
-    }
-    attributes
+    always
+        .into_iter()
+        .chain(request.origin.map(|origin| text(words::VERSION, origin.version())))
+        .chain(request.status.map(|status| KeyValue::new(words::STATUS, i64::from(status.as_u16()))))
+        .chain(words::error(request).map(|error| text(words::ERROR, error)))
+        .chain(request.first_byte.map(|time| KeyValue::new("aoai_proxy.time_to_first_byte", time.as_secs_f64())))
+        .chain(ids.map(|(name, id)| text(name, id.to_owned())))
+        .chain(request.operation.name().into_iter().flat_map(|operation| of_model(request, operation)))
+}
+
+fn of_model<'a>(request: &'a Finished<'_>, operation: &'static str) -> impl Iterator<Item = KeyValue> + 'a {
+    [text(words::OPERATION, operation), fixed(words::PROVIDER)]
+        .into_iter()
+        .chain(request.model.map(|model| text(words::MODEL, model.to_owned())))
+        .chain(request.answered_by.map(|model| text("gen_ai.response.model", model.to_owned())))
+        .chain(request.usage.into_iter().flat_map(usage))
 }
 
 /// As the conventions name them: what was cached is part of the input, what was thought is part of the output.
