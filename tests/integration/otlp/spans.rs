@@ -61,7 +61,7 @@ async fn a_request_is_a_child_of_the_callers_span() {
         (vec![parent.clone()], vec!["vendor=1".to_owned(), "other=2".to_owned()])
     );
 
-    let upstream = azure.openai().trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let upstream = azure.openai().trim_start_matches("https://").trim_end_matches('/').to_owned();
     let (code, log) = proxy.stop().await;
     assert_eq!(code, 0, "{log}");
     let (span, said) = only(&collector);
