@@ -71,14 +71,18 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
             shutdown_grace: settings.limits.shutdown_grace,
         },
         ledger,
-        telemetry: telemetry(layers, settings.telemetry, environment),
+        telemetry: telemetry(layers, settings.telemetry, environment)?,
         proxies: Proxies::read(environment)?,
     })
 }
 
-fn telemetry(layers: &Layers, settings: settings::Telemetry, environment: &Environment) -> Telemetry {
-    let Read { otlp, ignored } = otlp(layers, settings.otlp_endpoint, environment);
-    Telemetry { log_format: settings.log_format, log_level: settings.log_level.0, otlp, ignored }
+fn telemetry(
+    layers: &Layers,
+    settings: settings::Telemetry,
+    environment: &Environment,
+) -> Result<Telemetry, ConfigError> {
+    let Read { otlp, ignored } = otlp(layers, settings.otlp_endpoint.as_deref(), environment)?;
+    Ok(Telemetry { log_format: settings.log_format, log_level: settings.log_level.0, otlp, ignored })
 }
 
 /// Whether the endpoint is what `run` tells its command.

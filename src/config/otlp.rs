@@ -12,7 +12,8 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::Environment;
-use super::error::{Shown, printable};
+use super::endpoint::collector_url;
+use super::error::{ConfigError, Shown, printable};
 use super::layers::Layers;
 
 /// The variables that are read, but for the one of the key.
@@ -32,6 +33,10 @@ pub(super) const VARIABLES: [&str; 13] = [
     "OTEL_METRIC_EXPORT_INTERVAL",
 ];
 
+/// The key of the endpoint, and the variable that names it to every program of a place.
+const KEY: &str = "telemetry.otlp_endpoint";
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
 /// Fields for the collector, which are as good as a key.
 const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 
@@ -42,6 +47,8 @@ const SERVICE_NAME: &str = "service.name";
 pub struct Otlp {
     /// `telemetry.otlp_endpoint`, `OTEL_EXPORTER_OTLP_ENDPOINT`: what `/v1/traces` and `/v1/metrics` are put behind.
     pub endpoint: Url,
+    /// Whether a key of ours names it, and not the variable that is meant for every program of a place.
+    pub is_ours: bool,
     /// `OTEL_EXPORTER_OTLP_HEADERS`: marked, so that no value is ever shown.
     pub headers: HeaderMap,
     /// `OTEL_EXPORTER_OTLP_TIMEOUT`: how long one batch may take, all attempts together.
@@ -76,11 +83,28 @@ pub(super) struct Read {
     pub(super) ignored: Vec<String>,
 }
 
-/// Reads the variables around `endpoint`, if there is one.
-pub(super) fn otlp(layers: &Layers, endpoint: Option<Url>, environment: &Environment) -> Read {
+/// Reads `endpoint`, if there is one, and the variables around it.
+///
+/// # Errors
+///
+/// An endpoint that is none, if it was said to us: whoever names it by a key of ours means this program.
+pub(super) fn otlp(layers: &Layers, endpoint: Option<&str>, environment: &Environment) -> Result<Read, ConfigError> {
     let mut variables = Variables { environment, ignored: Vec::new() };
-    let otlp = endpoint.and_then(|endpoint| variables.otlp(endpoint, layers));
-    Read { otlp, ignored: variables.ignored }
+    let Some(text) = endpoint.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(Read { otlp: None, ignored: variables.ignored });
+    };
+    let is_ours = layers.origins(KEY).next().is_none_or(|(layer, _)| !layer.ends_with(ENDPOINT));
+    let otlp = match collector_url(text) {
+        Err(problem) if is_ours => return Err(layers.bad_value(KEY, problem)),
+        // The protocol says more than an address that is not for us.
+        _ if variables.is_disabled() || !is_ours && !variables.is_spoken() => None,
+        Ok(endpoint) => variables.otlp(endpoint, is_ours),
+        Err(problem) => {
+            variables.ignore(ENDPOINT, &format!("{problem}; nothing is exported"));
+            None
+        }
+    };
+    Ok(Read { otlp, ignored: variables.ignored })
 }
 
 /// The value of a variable, as far as it may be shown.
@@ -94,15 +118,15 @@ struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    fn otlp(&mut self, endpoint: Url, layers: &Layers) -> Option<Otlp> {
-        if self.get("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"))
-            || !self.is_spoken(layers)
-        {
-            return None;
-        }
+    fn is_disabled(&self) -> bool {
+        self.get("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"))
+    }
+
+    fn otlp(&mut self, endpoint: Url, is_ours: bool) -> Option<Otlp> {
         let traces = if self.is_sent("OTEL_TRACES_EXPORTER") { Some(self.sampling()) } else { None };
         Some(Otlp {
             endpoint,
+            is_ours,
             headers: self.headers(),
             timeout: self.milliseconds("OTEL_EXPORTER_OTLP_TIMEOUT", Duration::from_secs(10)),
             traces,
@@ -115,12 +139,10 @@ impl<'a> Variables<'a> {
         .filter(|otlp| otlp.traces.is_some() || otlp.metrics)
     }
 
-    /// Whether the endpoint is one that speaks what is spoken here. Whoever names it by a key of ours means us.
-    fn is_spoken(&mut self, layers: &Layers) -> bool {
+    /// Whether an endpoint that is meant for all speaks what is spoken here.
+    fn is_spoken(&mut self) -> bool {
         const SPOKEN: &str = "http/protobuf";
-        let is_common =
-            layers.origins("telemetry.otlp_endpoint").next().is_some_and(|(layer, _)| layer.contains(" OTEL_"));
-        let protocol = self.get("OTEL_EXPORTER_OTLP_PROTOCOL").filter(|protocol| is_common && *protocol != SPOKEN);
+        let protocol = self.get("OTEL_EXPORTER_OTLP_PROTOCOL").filter(|protocol| *protocol != SPOKEN);
         if let Some(protocol) = protocol {
             self.ignored.push(format!(
                 "nothing is sent to OTEL_EXPORTER_OTLP_ENDPOINT: OTEL_EXPORTER_OTLP_PROTOCOL={} is not spoken here, and \
@@ -246,7 +268,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Overrides, Telemetry};
 
-    const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/base/");
+    const COLLECTOR: (&str, &str) = (ENDPOINT, "http://collector:4318/base/");
 
     fn read(variables: &[(&str, &str)], assignments: &[&str]) -> Telemetry {
         let resource = ("AZURE_OPENAI_ENDPOINT", "https://name.openai.azure.com");
@@ -258,30 +280,47 @@ mod tests {
     }
 
     fn with(variables: &[(&str, &str)]) -> (Otlp, Vec<String>) {
-        let telemetry = read(&[variables, &[ENDPOINT]].concat(), &[]);
+        let telemetry = read(&[variables, &[COLLECTOR]].concat(), &[]);
         (telemetry.otlp.expect("an endpoint"), telemetry.ignored)
     }
 
     #[test]
     fn nothing_is_sent_unless_somebody_says_where() {
         assert!(read(&[("OTEL_SERVICE_NAME", "x")], &[]).otlp.is_none());
-        assert!(read(&[ENDPOINT], &["telemetry.otlp_endpoint="]).otlp.is_none());
-        assert!(read(&[ENDPOINT, ("OTEL_SDK_DISABLED", "True")], &[]).otlp.is_none());
-        let none = [ENDPOINT, ("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "prometheus")];
+        assert!(read(&[COLLECTOR], &["telemetry.otlp_endpoint="]).otlp.is_none());
+        assert!(read(&[COLLECTOR, ("OTEL_SDK_DISABLED", "True")], &[]).otlp.is_none());
+        let none = [COLLECTOR, ("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "prometheus")];
         assert!(read(&none, &[]).otlp.is_none());
         let (otlp, ignored) = with(&none[2..]);
         assert!(otlp.traces.is_some() && !otlp.metrics && ignored.is_empty(), "{ignored:?}");
-        assert_eq!(otlp.endpoint.as_str(), ENDPOINT.1);
+        assert_eq!(otlp.endpoint.as_str(), COLLECTOR.1);
     }
 
     #[test]
     fn another_protocol_is_told_and_starts_nothing() {
-        let grpc = [ENDPOINT, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
+        let grpc = [COLLECTOR, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
         let telemetry = read(&grpc, &[]);
         assert!(telemetry.otlp.is_none());
         assert!(telemetry.ignored[0].contains("OTEL_EXPORTER_OTLP_PROTOCOL=grpc"), "{:?}", telemetry.ignored);
         let ours = read(&grpc, &["telemetry.otlp_endpoint=http://collector:4318"]);
         assert!(ours.otlp.is_some() && ours.ignored.is_empty(), "whoever says it to us means us");
+    }
+
+    #[test]
+    fn an_address_that_is_for_others_is_told_and_starts_nothing() {
+        for text in ["collector:4317", "grpc://collector:4317", "http://c:4318/v1/traces", "no address"] {
+            let telemetry = read(&[(ENDPOINT, text)], &[]);
+            assert!(telemetry.otlp.is_none(), "{text}");
+            let [told] = telemetry.ignored.as_slice() else { panic!("{text}: {:?}", telemetry.ignored) };
+            assert!(told.contains("OTEL_EXPORTER_OTLP_ENDPOINT=") && told.contains("nothing is exported"), "{told}");
+            let ours = vec!["upstream.endpoint=https://h".to_owned(), format!("{KEY}={text}")];
+            let error = Config::isolated(&Overrides { assignments: ours, ..Overrides::default() }).expect_err(text);
+            assert!(error.to_string().contains(KEY), "{error}");
+        }
+        assert_eq!(read(&[(ENDPOINT, "c:1"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], &[]).ignored.len(), 1);
+        assert!(read(&[(ENDPOINT, "c:1"), ("OTEL_SDK_DISABLED", "true")], &[]).ignored.is_empty());
+        assert!(!read(&[COLLECTOR], &[]).otlp.expect("an endpoint").is_ours);
+        assert!(read(&[], &["telemetry.otlp_endpoint=http://c:4318"]).otlp.expect("an endpoint").is_ours);
     }
 
     #[test]

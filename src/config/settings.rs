@@ -15,7 +15,7 @@ use url::Url;
 
 use super::access::{HostName, Origin, PeerUsers};
 use super::choices::{Cloud, CredentialKind, LogFormat, LogLevel, ModelList};
-use super::endpoint::{Endpoint, authority_url, collector_url, metadata_url, service_url};
+use super::endpoint::{Endpoint, authority_url, metadata_url, service_url};
 use super::lists;
 use super::names::{ResourceId, ResourceName, Scope, Segment};
 use super::prices::{Currency, Rate};
@@ -211,9 +211,8 @@ pub(super) struct Telemetry {
     pub(super) log_format: LogFormat,
     /// A level, or directives by module as in `info,identity=debug`.
     pub(super) log_level: LogLevel,
-    /// An empty text is none. `OTEL_EXPORTER_OTLP_ENDPOINT`.
-    #[serde(default, deserialize_with = "collector")]
-    pub(super) otlp_endpoint: Option<Url>,
+    /// An empty text is none. Not read further here: what is wrong with `OTEL_EXPORTER_OTLP_ENDPOINT` keeps nothing from starting.
+    pub(super) otlp_endpoint: Option<String>,
 }
 
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -289,13 +288,6 @@ fn optional_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 
 fn metadata_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     metadata_url(&text(deserializer)?).map_err(de::Error::custom)
-}
-
-fn collector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
-    match text(deserializer)?.trim() {
-        "" => Ok(None),
-        text => collector_url(text).map(Some).map_err(de::Error::custom),
-    }
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

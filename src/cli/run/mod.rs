@@ -111,6 +111,9 @@ pub(super) fn run(environment: &Environment, overrides: Overrides, asked: &Run) 
     logs.write().map_err(Failure::Runtime)?;
     confine::keep_out_others();
     tracing::debug!("not confined: the command would be, too");
+    if config.telemetry.otlp.as_ref().is_some_and(|otlp| otlp.is_ours) {
+        tracing::warn!("nothing is exported to telemetry.otlp_endpoint: run has no part in it, serve and demo have");
+    }
     let tls = tls::client(&config.upstream.authorities)?;
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
     let address = listeners.address().ok_or(RunError::NoAddress)?;

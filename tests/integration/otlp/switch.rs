@@ -84,12 +84,43 @@ async fn a_part_of_the_traces_can_be_asked_for() {
     assert!(!attributes(&spans[0].attributes).is_empty() && !spans[0].parent_span_id.is_empty());
 }
 
-/// The demo is configured by nothing of the machine, and by its command line.
+/// One variable alone says where, and not to the demo, which is configured by its command line.
 #[tokio::test]
 async fn nobody_is_told_anything_unless_it_is_said_where() {
-    let azure = emulator().await;
-    let proxy = Running::start(&mut serve(&azure)).await;
+    let (azure, collector) = (emulator().await, Collector::start(Does::Takes).await);
+    let demo = || {
+        let mut demo = program();
+        demo.args(["demo", "--listen", "127.0.0.1:0"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url);
+        demo
+    };
+    let mut for_one_signal = serve(&azure);
+    for_one_signal.env("OTEL_TRACES_EXPORTER", "otlp").env("OTEL_METRICS_EXPORTER", "otlp");
+    for (signal, path) in [("TRACES", "traces"), ("METRICS", "metrics")] {
+        let url = format!("{}/v1/{path}", collector.url);
+        for_one_signal.env(format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"), url);
+    }
+    for command in [&mut for_one_signal, &mut demo()] {
+        let proxy = Running::start(command).await;
+        ask(&proxy).await;
+        assert_eq!(proxy.stop().await.0, 0);
+    }
+    assert_eq!(collector.received().len(), 0);
+    let setting = format!("telemetry.otlp_endpoint={}", collector.url);
+    let proxy = Running::start(demo().args(["--set", &setting])).await;
     ask(&proxy).await;
-    let (_, log) = proxy.stop().await;
-    assert!(!log.contains("collector") && !log.contains("OTEL_"), "{log}");
+    proxy.stop().await;
+    assert_eq!(collector.received().len(), 2, "spans and metrics");
+}
+
+/// The page says of OpenTelemetry's variables that none of them keeps the proxy from starting; collectors that speak gRPC are
+/// often named without a scheme, or with their own.
+#[tokio::test]
+async fn a_collectors_address_for_others_keeps_nothing_from_starting() {
+    let azure = emulator().await;
+    for endpoint in ["collector:4317", "grpc://collector:4317"] {
+        let mut command = serve(&azure);
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let proxy = Running::start(&mut command).await;
+        assert_eq!(proxy.stop().await.0, 0);
+    }
 }
