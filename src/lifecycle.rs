@@ -43,13 +43,19 @@ impl Default for Lifecycle {
 /// What a caller's connection holds while it lives: a place among the connections, and the server's patience at the end.
 /// A connection that switches protocols outlives what the server knows of it: whoever carries it on takes a clone along.
 #[derive(Debug, Clone)]
-pub struct Held(#[expect(dead_code, reason = "held, not read")] Arc<(OwnedSemaphorePermit, Running, Present)>);
+pub struct Held(Arc<(OwnedSemaphorePermit, Running, Present)>);
 
 impl Held {
     /// For one connection.
     #[must_use]
     pub fn new(place: OwnedSemaphorePermit, running: Running, present: Present) -> Self {
         Self(Arc::new((place, running, present)))
+    }
+
+    /// What the end waits for, and cuts off if that takes too long.
+    #[must_use]
+    pub fn running(&self) -> &Running {
+        &self.0.1
     }
 }
 
@@ -82,27 +88,49 @@ impl Drop for Present {
     }
 }
 
-/// Something that runs; the end waits for it.
+/// Something that runs; the end waits for it, for a while.
 #[derive(Debug, Clone)]
-pub struct Running(#[expect(dead_code, reason = "held, not read")] mpsc::Sender<()>);
+pub struct Running {
+    _alive: mpsc::Sender<()>,
+    cut_off: watch::Receiver<bool>,
+}
 
-/// Knows when nothing runs any more.
+/// Knows when nothing runs any more, and can see to it.
 #[derive(Debug)]
-pub struct Stillness(mpsc::Receiver<()>);
+pub struct Stillness {
+    gone: mpsc::Receiver<()>,
+    cut_off: watch::Sender<bool>,
+}
 
 impl Running {
     /// One that runs, and what completes once it and all its clones are gone.
     #[must_use]
     pub fn first() -> (Self, Stillness) {
-        let (running, gone) = mpsc::channel(1);
-        (Self(running), Stillness(gone))
+        let (alive, gone) = mpsc::channel(1);
+        let (cut, cut_off) = watch::channel(false);
+        (Self { _alive: alive, cut_off }, Stillness { gone, cut_off: cut })
+    }
+
+    /// Does `work` to its end, or drops it where it is when it is cut off.
+    pub async fn unless_cut_off<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut cut_off = self.cut_off.clone();
+        tokio::select! {
+            done = work => Some(done),
+            // Without anybody who could say so, nothing is.
+            Ok(_) = cut_off.wait_for(|is_cut_off| *is_cut_off) => None,
+        }
     }
 }
 
 impl Stillness {
     /// Completes once nothing runs any more.
-    pub async fn reached(mut self) {
+    pub async fn reached(&mut self) {
         // Nothing is ever sent: the wait ends when the last sender is gone.
-        let _ = self.0.recv().await;
+        let _ = self.gone.recv().await;
+    }
+
+    /// Ends whatever still runs, where it is.
+    pub fn cut_off(&self) {
+        self.cut_off.send_replace(true);
     }
 }

@@ -88,13 +88,16 @@ pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duratio
     tokio::spawn(async move {
         let Ok(exchange) = accounted.await else { return };
         // Without a caller any more, the exchange counts as abandoned.
-        let Some((caller, _held)) = caller.switched().await else { return };
-        // Dropped before what is held: whoever waits for the last connection waits until it is accounted for.
-        let mut exchange = exchange;
-        match resource.await {
-            Ok(resource) => pass(caller, resource, longest_silence, &mut exchange).await,
-            Err(error) => exchange.broke_off(&error),
-        }
+        let Some((caller, held)) = caller.switched().await else { return };
+        let passing = async {
+            match resource.await {
+                Ok(resource) => pass(caller, resource, longest_silence, &mut exchange).await,
+                Err(error) => exchange.broke_off(&error),
+            }
+        };
+        held.running().unless_cut_off(passing).await;
+        // Before `held`: whoever waits for the end wants to have heard of it.
+        drop(exchange);
     });
     account
 }

@@ -11,13 +11,14 @@ use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::sleep;
 
 use super::content::Content;
 use super::http1::MOST_FIELDS;
 use super::socket::Rewound;
-use super::{Answer, Remote, Server};
+use super::streams::{Streams, is_expendable};
+use super::{Answer, Expendable, Remote, Server};
 use crate::error::{Causes, ProxyError};
 use crate::lifecycle::Held;
 
@@ -35,7 +36,6 @@ const LONGEST_HEAD: u32 = 64 * 1024;
 
 /// Serves a connection until its end; `held` is what it holds meanwhile.
 pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, remote: Option<Remote>, held: Held) {
-    let _held = held;
     let begun = AtomicBool::new(false);
     let service = service_fn(|mut request: Request<Incoming>| {
         begun.store(true, Ordering::Relaxed);
@@ -44,13 +44,17 @@ pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, remot
         }
         let answer = server.answer.clone();
         async move {
-            Ok::<_, Infallible>(match check(request.headers()) {
+            let mut response = match check(request.headers()) {
                 Ok(()) => answer.answer(request.map(Content::of_http2)).await,
                 Err(error) => answer.refuse(error),
-            })
+            };
+            if let Some(until) = response.extensions_mut().remove::<Expendable>() {
+                is_expendable(until);
+            }
+            Ok::<_, Infallible>(response)
         }
     });
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(Streams(held));
     builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
     builder.max_concurrent_streams(STREAMS);
     builder.initial_stream_window_size(WINDOW).initial_connection_window_size(STREAMS * WINDOW);

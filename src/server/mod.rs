@@ -3,6 +3,7 @@
 
 mod content;
 mod date;
+mod expendable;
 mod http1;
 mod http2;
 pub mod list;
@@ -10,6 +11,7 @@ mod listen;
 mod peer;
 mod refusing;
 mod socket;
+mod streams;
 mod switch;
 mod unix;
 
@@ -37,6 +39,7 @@ use peer::{Denied, Peers};
 use socket::{Reader, Stream};
 
 pub use content::{Content, ContentError};
+pub use expendable::Expendable;
 pub use http1::Interim;
 pub use listen::{ListenError, Listeners};
 pub use peer::LookupError;
@@ -47,6 +50,8 @@ pub use switch::Switch;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How much is read at once before it is known what is spoken.
 const FIRST_READ: usize = 8 * 1024;
+/// How long what is cut off may take to go: it has nothing to wait for.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// What every connection of HTTP/2 begins with (RFC 9113 §3.4), and none of HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -81,7 +86,7 @@ pub struct Remote;
 pub enum Drained {
     /// Every running request had its end.
     Completely,
-    /// The grace period was over first.
+    /// The grace period was over first. What still ran runs no more.
     CutOff,
 }
 
@@ -117,21 +122,26 @@ pub async fn serve<A: Answer>(
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let entrance = Arc::new(Entrance { places, peers, refusals: Arc::new(Semaphore::new(refusing::PLACES)) });
     let server = Arc::new(Server { answer, limits, lifecycle, date: Arc::new(Date::new(clock)) });
-    let (running, stillness) = Running::first();
+    let (running, mut stillness) = Running::first();
     loop {
         let (stream, place) = tokio::select! {
             accepted = entrance.accept(&listeners) => accepted,
             () = server.lifecycle.ending() => break,
         };
-        tokio::spawn(admit(server.clone(), entrance.clone(), stream, place, running.clone()));
+        let (admitted, alive) =
+            (admit(server.clone(), entrance.clone(), stream, place, running.clone()), running.clone());
+        tokio::spawn(async move { alive.unless_cut_off(admitted).await });
     }
     // Callers that connect from now on are refused instead of left waiting.
     drop(listeners);
     drop(running);
-    match timeout(limits.shutdown_grace, stillness.reached()).await {
-        Ok(()) => Ok(Drained::Completely),
-        Err(_) => Ok(Drained::CutOff),
+    if timeout(limits.shutdown_grace, stillness.reached()).await.is_ok() {
+        return Ok(Drained::Completely);
     }
+    stillness.cut_off();
+    // What was cut off is told of as it goes: whoever sums up afterwards should have heard of all.
+    let _ = timeout(LAST_MOMENT, stillness.reached()).await;
+    Ok(Drained::CutOff)
 }
 
 /// One connection, if whoever made it may.

@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
@@ -16,11 +18,12 @@ use http::header::CACHE_CONTROL;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Readiness;
 use super::report::Report;
 use crate::error::ProxyError;
+use crate::server::Expendable;
 use crate::telemetry::history::SLOTS;
 use crate::telemetry::history::reading::{Reading, SlotReading};
 
@@ -30,6 +33,10 @@ const MOST_VIEWERS: usize = 32;
 const PERIOD: Duration = Duration::from_secs(1);
 /// After how long a browser comes back whose connection broke.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long a viewer may take nothing: a slot begins every five seconds, so that there is always something to take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the last words may take, at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many events a viewer may be behind.
 const MOST_BEHIND: usize = 16;
 /// The newest slot, and the one that was it when it was looked last.
@@ -62,6 +69,8 @@ struct Viewer {
     next: VecDeque<Event>,
     later: broadcast::Receiver<Event>,
     is_over: bool,
+    /// How many events it has taken.
+    taken: Arc<AtomicU64>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -74,7 +83,8 @@ pub async fn events(State(events): State<Arc<Events>>) -> Result<impl IntoRespon
     let place = events.places.clone().try_acquire_owned();
     let place = place.map_err(|_| ProxyError::TooManyViewers { most: MOST_VIEWERS })?;
     let viewer = Viewer::new(events, place);
-    Ok(([(CACHE_CONTROL, "no-store")], Sse::new(stream::unfold(viewer, Viewer::next))))
+    let expendable = Expendable::until(viewer.lost());
+    Ok(([(CACHE_CONTROL, "no-store")], Extension(expendable), Sse::new(stream::unfold(viewer, Viewer::next))))
 }
 
 impl Events {
@@ -172,11 +182,26 @@ impl Viewer {
     fn new(events: Arc<Events>, place: OwnedSemaphorePermit) -> Self {
         let (mut next, later) = events.join();
         next.push_front(Event::default().retry(RETRY));
-        Self { events, next, later, is_over: false, _place: place }
+        Self { events, next, later, is_over: false, taken: Arc::default(), _place: place }
+    }
+
+    /// Completes once this viewer is none any more: it takes nothing, or the end has begun and it had its time.
+    fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (lifecycle, taken) = (self.events.readiness.lifecycle.clone(), self.taken.clone());
+        async move {
+            tokio::select! {
+                () = async {
+                    lifecycle.ending().await;
+                    sleep(LAST_WORDS).await;
+                } => {}
+                () = standstill(&taken, PATIENCE) => {}
+            }
+        }
     }
 
     /// The next event, until the end of the proxy begins.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        self.taken.fetch_add(1, Ordering::Relaxed);
         loop {
             if let Some(event) = self.next.pop_front() {
                 return Some((Ok(event), self));
@@ -199,6 +224,18 @@ impl Viewer {
                 Err(RecvError::Closed) => return None,
             }
         }
+    }
+}
+
+/// Completes once `count` has stayed what it is for `longest`, or longer.
+async fn standstill(count: &AtomicU64, longest: Duration) {
+    let mut before = None;
+    loop {
+        let now = count.load(Ordering::Relaxed);
+        if before.replace(now) == Some(now) {
+            return;
+        }
+        sleep(longest).await;
     }
 }
 

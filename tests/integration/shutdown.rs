@@ -6,6 +6,8 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
@@ -111,4 +113,24 @@ async fn a_second_signal_ends_at_once() {
         assert!(within(content.collect()).await.is_err(), "broken off, not ended");
     }
     within(azure.control().until(|state| state.streams_open == 0)).await;
+}
+
+/// A viewer that takes nothing (a browser that is stopped, a debugger, a window of HTTP/2 that is used up) must not hold the end
+/// up: nothing that it is told is worth waiting for.
+#[tokio::test]
+async fn a_viewer_that_takes_nothing_does_not_hold_the_end_up() {
+    let azure = emulator().await;
+    let proxy = Running::start(serve(&azure).args(["--set", "limits.shutdown_grace=2s"])).await;
+    let stream = TokioIo::new(TcpStream::connect(proxy.address()).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1);
+    let (mut sender, connection) = within(builder.handshake(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://localhost/status/events").body(Body::empty()).unwrap();
+    let viewer = within(sender.send_request(request)).await.unwrap();
+    assert_eq!(viewer.status(), 200);
+    let (code, log) = proxy.stop().await;
+    assert!(code == 0 && !log.contains("cut off"), "{log}");
+    drop((viewer, sender));
+    connection.abort();
 }

@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::sync::oneshot;
@@ -28,7 +29,7 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use super::content::Content as AnyContent;
 use super::socket::{Reader, Rewound, Writer};
-use super::{Answer, Remote, Server, Switch};
+use super::{Answer, Expendable, Remote, Server, Switch};
 use crate::error::{ProxyError, RequestPart};
 use crate::lifecycle::Held;
 
@@ -226,7 +227,8 @@ impl<'server, A: Answer> Connection<'server, A> {
 
     /// Writes a response, content and all.
     async fn respond(&mut self, asked: Asked, response: Response<A::Body>, keeps_alive: bool) -> Ended {
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        let expendable = parts.extensions.remove::<Expendable>();
         let coding = answer::coding(&asked, &parts, &body.size_hint());
         let closes = !keeps_alive
             || coding == Coding::UntilClose
@@ -241,7 +243,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         answer::write(&mut self.outgoing, &asked, &parts, coding, afterwards, || self.server.date());
         // What the fields share memory with need not live as long as the content.
         drop(parts);
-        if self.write_content(body, coding).await.is_err() {
+        if self.write_content(body, coding, expendable).await.is_err() {
             return if coding == Coding::UntilClose { Ended::Reset } else { Ended::Broken };
         }
         match self.clear().await {
@@ -251,12 +253,20 @@ impl<'server, A: Answer> Connection<'server, A> {
     }
 
     /// Writes `body`, each part as soon as it is there.
-    async fn write_content(&mut self, body: A::Body, coding: Coding) -> Result<(), Interrupted> {
+    async fn write_content(
+        &mut self,
+        body: A::Body,
+        coding: Coding,
+        mut expendable: Option<Expendable>,
+    ) -> Result<(), Interrupted> {
         let body = pin!(body);
         let mut sending = Sending::new(body, coding);
         poll_fn(|cx| {
             if let Poll::Ready(sent) = sending.poll(&mut self.outgoing, &mut self.writer, cx) {
                 return Poll::Ready(sent);
+            }
+            if expendable.as_mut().is_some_and(|until| until.poll_unpin(cx).is_ready()) {
+                return Poll::Ready(Err(Interrupted));
             }
             // A caller that is gone is noticed while there is nothing to write, too.
             self.poll_gone(cx).map(|()| Err(Interrupted))

@@ -6,6 +6,7 @@ use aoai_auth_proxy::emulator::{Action, Fault, Route};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
@@ -222,4 +223,21 @@ async fn the_management_plane_has_its_spans() {
         azure.management().contains(&said["aoai_proxy.upstream"]) && !said.contains_key("gen_ai.provider.name"),
         "{said:?}"
     );
+}
+
+/// What is cut off when the grace is over is what somebody will look for.
+#[tokio::test]
+async fn a_request_that_was_cut_off_has_a_span() {
+    let (azure, collector) = (emulator().await, Collector::start(Does::Takes).await);
+    let mut command = telling(&azure, &collector);
+    let proxy = Running::start(command.args(["--set", "limits.shutdown_grace=100ms"])).await;
+    azure.control().fault(Fault::new(Route::Chat, Action::Hang));
+    let url = format!("{}/v1/chat/completions", proxy.url);
+    let asking = tokio::spawn(async move { client().post(url).json(&chat(false)).send().await.is_ok() });
+    within(azure.control().until(|state| state.count(Route::Chat) == 1)).await;
+    proxy.process().signal(Signal::TERM);
+    let (_, log) = proxy.end().await;
+    assert!(log.contains("cut off"), "{log}");
+    assert!(!within(asking).await.unwrap());
+    assert_eq!(collector.spans().len(), 1, "{log}");
 }
