@@ -175,6 +175,7 @@ live("the keyboard reaches everything, and one sees where it is", async ({ page 
 
 for (const colorScheme of ["light", "dark"]) {
   live(`axe finds nothing serious, ${colorScheme}`, async ({ page }) => {
+    assert.equal(await ask(proxy.url, "website", "no-such-deployment"), 404);
     await page.locator("#errors .hint").first().waitFor();
     await page.locator("#deployments tr").first().waitFor();
     assert.deepEqual(await accessibility(page), []);
@@ -285,6 +286,43 @@ test("whatever the proxy tells is text; advice stands apart; more than six kinds
   assert.deepEqual(await accessibility(page), []);
   assert.deepEqual(complaints, []);
   await context.close();
+});
+
+test("without a key nothing is asked for that needs one", async (t) => {
+  const status = { ...(await statusOf(proxy.url)), requires_key: true, ledger: { failing: true, waiting: 3, dropped: 2 }, usage_left_out: 4 };
+  const server = await told(proxy.url, [["status", status]]);
+  t.after(server.close);
+  const { page, asked, context } = await openLive(browser, server.url);
+  await untilText(page, "#deployments-note", /access\.require_key/);
+  await untilText(page, "#usage-note", /4 more rows.* 3 answers wait .* lacks 2 answers/);
+  assert.deepEqual(asked.map((address) => new URL(address).pathname).sort(), ["/", "/status/events"]);
+  await context.close();
+});
+
+test("a clock that is set while one looks is noticed", async (t) => {
+  const status = await statusOf(proxy.url);
+  const expires = Date.parse(status.tokens[0].expires_at);
+  const at = (left) => ["status", { ...status, now: new Date(expires - left).toISOString() }];
+  const server = await told(proxy.url, [at(7_200_000), at(3_600_000)]);
+  t.after(server.close);
+  const { page, context } = await openLive(browser, server.url);
+  await untilText(page, "#t-left", /^(00:59|01:00)/);
+  await context.close();
+});
+
+live("while nobody looks nothing is told", async ({ page, asked }) => {
+  const hide = (isHidden) => page.evaluate((is) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => is });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
+  await untilText(page, "#state-word", "Ready");
+  await hide(true);
+  await untilText(page, "#link", "Paused");
+  assert.equal(await page.title(), "Paused · aoai-auth-proxy");
+  await hide(false);
+  await untilText(page, "#link", "Live");
+  await untilText(page, "#state-word", "Ready");
+  assert.equal(asked.filter((address) => address.endsWith("/status/events")).length, 2);
 });
 
 test("the countdown goes by the clock alone", async (t) => {

@@ -5,13 +5,14 @@ let reportedAt = 0;
 
 /** Shows a whole `/status`. */
 function showStatus(status) {
+  setClock(status.now);
   report = status;
   reportedAt = now();
   showState();
   showNumbers(status);
   showIdentity(status);
   showToken(status);
-  showUsage(status.usage);
+  showUsage(status);
   showErrors(status.errors, status.denied_peers);
   tick();
 }
@@ -120,14 +121,20 @@ function showBar(last, next, expires) {
   bar.children[1].hidden = !(next < expires);
 }
 
-function showUsage(usage) {
+function showUsage({ usage, usage_left_out: leftOut, ledger }) {
   const rows = usage.map((used) => [
     appName(used.app), used.model, count(used.requests), tokens(used.input), tokens(used.cached), tokens(used.output), tokens(used.reasoning),
   ]);
   fill(at("usage"), rows, 2);
   const unknown = sum(usage.map((used) => used.unknown));
-  const partly = unknown ? `Of ${count(unknown)} answered requests the tokens are not known.` : "";
-  say(at("usage-note"), rows.length ? partly : "Nothing yet.");
+  const notes = [
+    !rows.length && "Nothing yet.",
+    unknown && `Of ${count(unknown)} answered requests the tokens are not known.`,
+    leftOut && `${count(leftOut)} more rows, with fewer tokens, are in /status.`,
+    ledger?.failing && `The usage ledger cannot be written; ${count(ledger.waiting)} answers wait for that in memory. The log says why.`,
+    ledger?.dropped && `The usage ledger lacks ${count(ledger.dropped)} answers: too much waited to be written.`,
+  ];
+  say(at("usage-note"), notes.filter(Boolean).join(" "));
 }
 
 function showErrors(errors, denied) {

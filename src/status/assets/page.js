@@ -34,6 +34,16 @@ function on(name, take) {
   });
 }
 
+/** While nobody looks, nobody is told anything: what has happened is said when somebody looks again. */
+function look() {
+  if (!document.hidden) return connect();
+  clearTimeout(again);
+  source?.close();
+  setLink("connecting", "Paused");
+  setState("unknown", "Paused", "");
+  seen.delete("state");
+}
+
 /** What is shown is no longer what is. The browser tries again by itself, unless it was refused. */
 function lost() {
   if (source.readyState === EventSource.CLOSED) {
@@ -71,7 +81,8 @@ function begin() {
   showAddresses();
   makeTabs();
   watchCharts();
-  connect();
+  document.addEventListener("visibilitychange", look);
+  look();
   setInterval(everySecond, 1000);
 }
 

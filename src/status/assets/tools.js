@@ -70,9 +70,13 @@ const EVERY = 5 * 60 * 1000;
 let deploymentsDue = 0;
 
 /** Asks for the deployments if that is due, and if there is somebody to ask. */
-async function refreshDeployments({ lists_deployments: canBeAsked, ready }) {
+async function refreshDeployments({ lists_deployments: canBeAsked, requires_key: needsKey, ready }) {
   if (!canBeAsked) {
     tellDeployments("Set management.subscription_id (or AZURE_SUBSCRIPTION_ID) to have them listed here. The identity needs the role Reader.");
+    return;
+  }
+  if (needsKey) {
+    tellDeployments(`Not asked for: the proxy wants an app's key (access.require_key), and this page has none. With one: curl -H 'api-key: KEY' ${location.origin}/management/deployments`);
     return;
   }
   if (Date.now() < deploymentsDue || !ready) return;

@@ -26,11 +26,16 @@ function isNews(name, value) {
   return true;
 }
 
-/** The server's clock less ours: pages are looked at from other machines too. */
-const skew = (() => {
-  const off = Date.parse(document.documentElement.dataset.now) - Date.now();
-  return Math.abs(off) > 3000 ? off : 0;
-})();
+/** The server's clock less ours: pages are looked at from other machines too, and either clock may be set meanwhile. */
+let skew = 0;
+
+/** The server says what time it is. */
+function setClock(time) {
+  const off = Date.parse(time) - Date.now();
+  skew = Math.abs(off) > 3000 ? off : 0;
+}
+
+setClock(document.documentElement.dataset.now);
 
 /** The server's time, in milliseconds. */
 const now = () => Date.now() + skew;
