@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use aoai_auth_proxy::app::App;
+use aoai_auth_proxy::app::{App, Books};
 use aoai_auth_proxy::clock::{Clock, SystemClock};
 use aoai_auth_proxy::config::{Config, Overrides};
 use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Options, Route};
@@ -109,8 +109,8 @@ impl Proxy {
             let tls = tls::client(&config.upstream.authorities).expect("TLS");
             let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
             let lifecycle = Lifecycle::new();
-            let app =
-                App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), Vec::new()).expect("an app");
+            let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), Books::default())
+                .expect("an app");
             let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
             let address = listeners.address().expect("its address").to_string();
             app.start();

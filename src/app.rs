@@ -28,6 +28,7 @@ use crate::forward::{Forwarder, target};
 use crate::guard::Guard;
 use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
+use crate::ledger::Condition;
 use crate::lifecycle::{Count, Lifecycle};
 use crate::management::{self, Catalogue, Deployments, Lists, Plane};
 use crate::server::{Answer, Content, Remote};
@@ -63,6 +64,15 @@ struct Inner {
     recorder: Arc<Recorder>,
 }
 
+/// Who keeps account of requests, besides those who always do.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// They hear of every request.
+    pub observers: Vec<Arc<dyn Observer>>,
+    /// How the usage ledger does, if there is one.
+    pub ledger: Option<Condition>,
+}
+
 /// The product cannot be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -78,7 +88,7 @@ pub enum BuildError {
 }
 
 impl App {
-    /// Puts the product together; nothing is sent yet. `observers` hear of every request.
+    /// Puts the product together; nothing is sent yet.
     ///
     /// # Errors
     ///
@@ -89,7 +99,7 @@ impl App {
         credentials: &Credentials,
         clock: SharedClock,
         lifecycle: Lifecycle,
-        mut observers: Vec<Arc<dyn Observer>>,
+        Books { mut observers, ledger }: Books,
     ) -> Result<Self, BuildError> {
         // One slot a scope: tokens of the two planes never mix, and a slow one never delays the other.
         let data = Arc::new(TokenSlot::new(config.upstream.scope.clone(), credentials.source(), clock.clone()));
@@ -118,6 +128,9 @@ impl App {
             history,
             lifecycle,
             began: clock.now(),
+            started: Instant::now().into_std(),
+            ledger,
+            requires_key: config.access.require_key,
             clock,
             upstream: config.upstream.endpoint.to_string(),
             credential: credential::name(&config.credential.source),
@@ -384,7 +397,7 @@ mod tests {
         let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
         let (tls, clock) = (tls::client(&[]).expect("TLS"), Arc::new(ManualClock::stopped()));
         let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
-        App::new(&config, &tls, &credentials, clock, Lifecycle::new(), Vec::new()).expect("an app")
+        App::new(&config, &tls, &credentials, clock, Lifecycle::new(), Books::default()).expect("an app")
     }
 
     async fn status(app: &App, path: &str, is_remote: bool, key: &'static str) -> StatusCode {

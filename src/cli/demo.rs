@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 
-use super::serve::{ledger, observers, open_many_files, proxy};
+use tempfile::TempDir;
+
+use super::serve::{books, close, ledger, open_many_files, proxy};
 use super::{Failure, block_on, say};
-use crate::config::{Config, Environment, Overrides};
+use crate::config::{self, Config, Environment, Overrides};
 use crate::confine;
 use crate::emulator::{self, Emulator};
 use crate::ledger::Ledger;
 use crate::server::Listeners;
-use crate::telemetry::logs;
+use crate::telemetry::logs::{self, Logs};
 use crate::tls;
 
 /// Options that would say where Azure is or who we are: the demo decides both.
@@ -22,24 +24,43 @@ pub(super) fn run(environment: &Environment, overrides: Overrides) -> Result<(),
     if let Some((option, ..)) = overrides.named.iter().find(|(option, ..)| DECIDED.contains(option)) {
         return Err(Failure::DemoOption(option));
     }
-    block_on(demo(environment, overrides))
+    let mut kept = Kept::default();
+    let outcome = block_on(demo(environment, overrides, &mut kept));
+    if let Some(ledger) = kept.ledger.take() {
+        close(ledger, &outcome);
+    }
+    outcome
 }
 
-async fn demo(environment: &Environment, mut overrides: Overrides) -> Result<(), Failure> {
+/// What outlives whoever is served.
+#[derive(Default)]
+struct Kept {
+    ledger: Option<Ledger>,
+    /// Where the ledger lies, unless another place is said.
+    place: Option<TempDir>,
+    /// Last: the others have things to say.
+    logs: Option<Logs>,
+}
+
+async fn demo(environment: &Environment, mut overrides: Overrides, kept: &mut Kept) -> Result<(), Failure> {
     let emulator = Emulator::start(emulator::Options::default()).await.map_err(Failure::Emulator)?;
     // Behind what the user said: the demo's own settings win.
     overrides.assignments.extend(settings(&emulator));
+    // In front: nothing of this machine is used, and nothing stays.
+    let place = tempfile::tempdir().map_err(Failure::Emulator)?;
+    overrides.assignments.insert(0, format!("usage.database={}", place.path().join("usage.db").display()));
+    kept.place = Some(place);
     let config = Config::isolated(&overrides)?;
-    let logs = logs::start(&config.telemetry, environment)?;
-    logs.write().map_err(Failure::Runtime)?;
+    kept.logs.insert(logs::start(&config.telemetry, environment)?).write().map_err(Failure::Runtime)?;
     confine::hide_memory();
     tracing::debug!("not confined: the emulator is in the same process");
     open_many_files();
     let tls = tls::client(&config.upstream.authorities)?;
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
-    let mut ledger = ledger(&config)?;
-    ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
-    proxy(&config, tls, listeners, observers(ledger.as_ref()), |address| say(&what_to_try(address))).await
+    kept.ledger = ledger(&config)?;
+    kept.ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
+    let books = books(kept.ledger.as_ref());
+    proxy(&config, tls, listeners, books, |address| say(&what_to_try(address, config.ledger.as_ref()))).await
 }
 
 /// The emulator's addresses, as an operator would configure Azure's.
@@ -56,7 +77,10 @@ fn settings(emulator: &Emulator) -> Vec<String> {
     ]
 }
 
-fn what_to_try(address: SocketAddr) -> String {
+fn what_to_try(address: SocketAddr, ledger: Option<&config::Ledger>) -> String {
+    let usage = ledger.map_or_else(String::new, |ledger| {
+        format!("What it costs: aoai-auth-proxy usage --set usage.database={}\n", ledger.database.display())
+    });
     let base = format!("http://{address}");
     format!(
         r#"
@@ -71,6 +95,6 @@ Or point any OpenAI tool at it:
   export OPENAI_API_KEY=unused
 
 The page: {base}/    The region's models: {base}/management/models
-Ctrl-C ends it."#
+{usage}Ctrl-C ends it."#
     )
 }

@@ -8,17 +8,16 @@ use rustls::ClientConfig;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, block_on, say};
-use crate::app::{App, BuildError};
+use crate::app::{App, Books, BuildError};
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
 use crate::confine;
 use crate::identity::credential::{self, Credentials};
-use crate::ledger::{FileError, Ledger};
+use crate::ledger::{FileError, Ledger, Patience};
 use crate::lifecycle::Lifecycle;
 use crate::server::{Drained, Listeners, serve};
 use crate::telemetry::logs;
 use crate::telemetry::otlp::Export;
-use crate::telemetry::recorder::Observer;
 use crate::tls;
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
@@ -36,7 +35,16 @@ pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<()
     // Only now: a thread of before would not be confined.
     logs.write().map_err(Failure::Runtime)?;
     ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
-    block_on(proxy(&config, tls, listeners, observers(ledger.as_ref()), |_| ()))
+    let outcome = block_on(proxy(&config, tls, listeners, books(ledger.as_ref()), |_| ()));
+    if let Some(ledger) = ledger {
+        close(ledger, &outcome);
+    }
+    outcome
+}
+
+/// What it has cost, once nothing more can come. Whoever has asked for an end at once is not kept waiting.
+pub(super) fn close(ledger: Ledger, outcome: &Result<(), Failure>) {
+    ledger.close(if matches!(outcome, Err(Failure::CutOff)) { Patience::None } else { Patience::Usual });
 }
 
 /// The ledger that the configuration asks for.
@@ -44,9 +52,9 @@ pub(super) fn ledger(config: &Config) -> Result<Option<Ledger>, FileError> {
     config.ledger.as_ref().map(|settings| Ledger::open(settings, Arc::new(SystemClock))).transpose()
 }
 
-/// Who hears of every request.
-pub(super) fn observers(ledger: Option<&Ledger>) -> Vec<Arc<dyn Observer>> {
-    ledger.map(Ledger::observer).into_iter().collect()
+/// What the ledger has to do with requests.
+pub(super) fn books(ledger: Option<&Ledger>) -> Books {
+    Books { observers: ledger.map(Ledger::observer).into_iter().collect(), ledger: ledger.map(Ledger::condition) }
 }
 
 /// Serves until a signal says to stop. `announce` is called with the address once a caller can be answered.
@@ -54,15 +62,15 @@ pub(super) async fn proxy(
     config: &Config,
     tls: ClientConfig,
     listeners: Listeners,
-    mut observers: Vec<Arc<dyn Observer>>,
+    mut books: Books,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
     let export = Export::start(config, tls.clone(), clock.clone()).map_err(BuildError::from)?;
-    observers.extend(export.iter().map(Export::observer));
-    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), observers)?;
+    books.observers.extend(export.iter().map(Export::observer));
+    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), books)?;
 
     let signals = Signals::install().map_err(Failure::Runtime)?;
     if let Some(address) = listeners.address() {

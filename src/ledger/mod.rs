@@ -13,7 +13,7 @@ mod writer;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,7 +33,13 @@ use crate::telemetry::recorder::{Observer, Spent};
 /// What is counted together.
 const HOUR: i64 = 60 * 60;
 /// How long the end of the program waits for what is still to be written.
-const PATIENCE: Duration = Duration::from_secs(3);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// For as long as a file may be locked, and some more.
+    Usual,
+    /// For what nothing is in the way of.
+    None,
+}
 
 /// The ledger of one process: when this is dropped, what is left is written, unless that takes too long.
 #[derive(Debug)]
@@ -42,6 +48,7 @@ pub struct Ledger {
     /// Until the thread has it.
     idle: Option<Writer>,
     path: PathBuf,
+    patience: Patience,
 }
 
 /// What is being counted, by whoever carries requests.
@@ -52,6 +59,33 @@ struct Counting {
     /// There is something to write, or the end has begun, or come.
     news: Condvar,
     dropped: AtomicU64,
+    /// Responses that should be in the file, and are not, for now.
+    waiting: AtomicU64,
+    is_failing: AtomicBool,
+}
+
+/// How a ledger does, for whoever tells it.
+#[derive(Debug, Clone)]
+pub struct Condition(Arc<Counting>);
+
+impl Condition {
+    /// How many responses were never written down, because too many kinds of them waited to be.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many wait, because the file cannot be written to.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether it could not be written to when it was tried last.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.0.is_failing.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,10 +103,21 @@ impl Ledger {
     /// If it is none that can be written to, now or later.
     pub fn open(settings: &config::Ledger, clock: SharedClock) -> Result<Self, FileError> {
         let store = Store::open(&settings.database)?;
-        let counting =
-            Arc::new(Counting { clock, sums: Mutex::default(), news: Condvar::new(), dropped: AtomicU64::new(0) });
+        let counting = Arc::new(Counting {
+            clock,
+            sums: Mutex::default(),
+            news: Condvar::new(),
+            dropped: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+        });
         let path = store.path().to_owned();
-        Ok(Self { idle: Some(Writer::new(counting.clone(), store, settings.retention)), counting, path })
+        Ok(Self {
+            idle: Some(Writer::new(counting.clone(), store, settings.retention)),
+            counting,
+            path,
+            patience: Patience::Usual,
+        })
     }
 
     /// The directory in which files are made, written to and removed.
@@ -91,16 +136,30 @@ impl Ledger {
         thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run()).map(|_| ())
     }
 
+    /// Writes what is left, unless that takes too long.
+    pub fn close(mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
     /// Hears of what is to be counted.
     #[must_use]
     pub fn observer(&self) -> Arc<dyn Observer> {
         self.counting.clone()
     }
 
-    /// How many responses were never written down, because too many kinds of them waited to be.
+    /// Knows how it does.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.counting.dropped.load(Ordering::Relaxed)
+    pub fn condition(&self) -> Condition {
+        Condition(self.counting.clone())
+    }
+}
+
+impl Patience {
+    fn time(self) -> Duration {
+        match self {
+            Self::Usual => Duration::from_secs(3),
+            Self::None => Duration::from_millis(200),
+        }
     }
 }
 
@@ -113,7 +172,7 @@ impl Drop for Ledger {
         let mut sums = self.counting.open();
         sums.is_ending = true;
         self.counting.news.notify_all();
-        let waited = self.counting.news.wait_timeout_while(sums, PATIENCE, |sums| !sums.is_over);
+        let waited = self.counting.news.wait_timeout_while(sums, self.patience.time(), |sums| !sums.is_over);
         if waited.is_ok_and(|(_, waited)| waited.timed_out()) {
             tracing::warn!("the usage ledger took too long to be written; the last counts may be lost");
         }
@@ -211,24 +270,27 @@ mod tests {
 
         clock.advance(90 * DAY);
         keep(&settings, &clock, |observer| observer.spent(&one("c")));
+        assert_eq!(shown(0).len(), 3, "nothing says yet that so much time has passed");
+        keep(&settings, &clock, |_| ());
         assert_eq!(shown(0), [("b".to_owned(), other), ("c".to_owned(), Counts::one(one("c").usage))]);
         clock.advance(Duration::from_secs(3600));
         keep(&config::Ledger { retention: None, ..settings.clone() }, &clock, |_| ());
         assert_eq!(shown(0).len(), 2, "for ever");
     }
 
-    /// Review: a machine whose clock was wrong for a moment (a virtual machine that resumes, a battery that is empty) must not
-    /// lose what it has counted: that nothing was counted for years is no reason to forget it.
+    /// As that of a virtual machine that resumes, or of one whose battery is empty. That nothing was counted for years is no
+    /// reason to forget what was before.
     #[test]
-    fn review_a_clock_that_was_wrong_for_a_moment_costs_nothing() {
+    fn a_clock_that_was_wrong_for_a_moment_costs_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("usage.db");
         let settings = config::Ledger { database, retention: Some(400 * DAY) };
         let clock = Arc::new(ManualClock::new(UNIX_EPOCH + 20_000 * DAY));
         keep(&settings, &clock, |observer| observer.spent(&one("a")));
         clock.advance(5000 * DAY);
-        keep(&settings, &clock, |_| ());
+        keep(&settings, &clock, |observer| observer.spent(&one("b")));
         clock.set_back(5000 * DAY);
-        assert_eq!(read(&settings.database, 0).unwrap().len(), 1);
+        keep(&settings, &clock, |_| ());
+        assert_eq!(read(&settings.database, 0).unwrap().len(), 2);
     }
 }

@@ -86,6 +86,11 @@ impl Store {
         self.with(|connection| connection.execute("DELETE FROM usage WHERE hour < ?1", [hour]))
     }
 
+    /// The last hour in it.
+    pub(super) fn newest(&mut self) -> Result<Option<i64>, FileError> {
+        self.with(|connection| connection.query_row("SELECT max(hour) FROM usage", (), |row| row.get(0)))
+    }
+
     /// Does something with the file, opened again if need be.
     fn with<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, FileError> {
         let done = work(self.connection()?).map_err(|why| FileError::of(&self.path, "write to", why));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::counts::Rows;
 use super::file::FileError;
 use super::store::Store;
-use super::{Counting, hour};
+use super::{Counting, HOUR, hour};
 use crate::error::Causes;
 
 /// How long is waited for more to write with it: what a `kill -9` can cost.
@@ -17,6 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What is dropped is not told more often, and what is too old not looked for.
 const SPACING: Duration = Duration::from_secs(60);
 const BETWEEN_PURGES: Duration = Duration::from_secs(60 * 60);
+/// By how many seconds time may go on from one time to the next: more than an hour, for machines that sleep.
+const STEP: i64 = 24 * HOUR;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -30,6 +32,8 @@ pub(super) struct Writer {
     /// Whether the last try failed.
     is_failing: bool,
     purged: Option<Instant>,
+    /// The hour that is taken for the last one when it is said what is too old, once there is one.
+    reached: Option<i64>,
     /// When it was told how much was dropped, and how much was since.
     told: Option<Instant>,
     untold: u64,
@@ -45,6 +49,7 @@ impl Writer {
             pause: TOGETHER,
             is_failing: false,
             purged: None,
+            reached: None,
             told: None,
             untold: 0,
         }
@@ -95,6 +100,8 @@ impl Writer {
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             }
         }
+        self.counting.waiting.store(self.waiting.responses(), Ordering::Relaxed);
+        self.counting.is_failing.store(self.is_failing, Ordering::Relaxed);
     }
 
     fn tell_dropped(&mut self, is_ending: bool) {
@@ -119,14 +126,28 @@ impl Writer {
         if self.is_failing || self.purged.is_some_and(|purged| purged.elapsed() < BETWEEN_PURGES) {
             return;
         }
-        let Some(oldest) = self.counting.clock.now().checked_sub(retention) else { return };
-        match self.store.forget_before(hour(oldest)) {
+        match self.forget(retention) {
             Ok(rows) => {
                 self.purged = Some(Instant::now());
                 tracing::debug!(rows, "what usage.retention does not keep is gone from the usage ledger");
             }
             Err(error) => self.not_purged(&error),
         }
+    }
+
+    /// Time goes on from what was written last, and by no more than a step at once: a clock that is years ahead for a moment
+    /// must not cost all that was counted.
+    fn forget(&mut self, retention: Duration) -> Result<usize, FileError> {
+        let reached = match self.reached {
+            Some(reached) => Some(reached),
+            None => self.store.newest()?,
+        };
+        let Some(reached) = reached else { return Ok(0) };
+        let reached = hour(self.counting.clock.now()).min(reached.saturating_add(STEP));
+        let kept = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
+        let forgotten = self.store.forget_before(reached.saturating_sub(kept) / HOUR * HOUR)?;
+        self.reached = Some(reached);
+        Ok(forgotten)
     }
 
     /// It is tried again with the next rows that are written.

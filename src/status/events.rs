@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many events a viewer may be behind.
 const MOST_BEHIND: usize = 16;
+/// How many rows of usage are told; `/status` has all.
+const MOST_ROWS: usize = 64;
 /// The newest slot, and the one that was it when it was looked last.
 const NEWEST: usize = 2;
 
@@ -162,14 +164,16 @@ impl Events {
     }
 
     fn status(&self) -> Event {
-        event("status", &Report::of(&self.readiness))
+        event("status", &self.report())
     }
 
-    /// Without what always changes.
     fn status_but_for_time(&self) -> String {
-        let mut report = Report::of(&self.readiness);
-        report.uptime_seconds = 0;
-        json(&report)
+        json(&self.report().but_for_time())
+    }
+
+    /// What changes with every request must not be as long as there are apps and models.
+    fn report(&self) -> Report {
+        Report::of(&self.readiness).at_most(MOST_ROWS)
     }
 
     /// A panic elsewhere leaves nothing half done in here that matters.
@@ -250,6 +254,8 @@ fn json(content: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::apps::Apps;
     use crate::clock::ManualClock;
@@ -285,6 +291,9 @@ mod tests {
             upstream: String::new(),
             credential: "none",
             lists_deployments: false,
+            requires_key: false,
+            ledger: None,
+            started: Instant::now(),
         })))
     }
 

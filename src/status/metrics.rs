@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use super::{Readiness, process};
+use crate::ledger::Condition;
 use crate::lifecycle::Count;
 use crate::telemetry::metrics::{Error, Metrics, Reading, Sample};
 use crate::telemetry::recorder::Recorder;
@@ -42,7 +43,11 @@ pub fn tell(readiness: &Arc<Readiness>, recorder: &Recorder, metrics: &Metrics) 
         expiries(readiness.clone())?,
         denied(readiness.clone())?,
     ];
-    ours.into_iter().chain(process::readings(readiness.began)?).try_for_each(|reading| metrics.read(reading))
+    let ledger = readiness.ledger.as_ref().map(ledger).transpose()?.into_iter().flatten();
+    ours.into_iter()
+        .chain(ledger)
+        .chain(process::readings(readiness.began)?)
+        .try_for_each(|reading| metrics.read(reading))
 }
 
 /// How many of something there are at the moment.
@@ -88,6 +93,25 @@ fn denied(readiness: Arc<Readiness>) -> Result<Reading, Error> {
         let denied = readiness.denials.seen().values().map(|denial| denial.count).sum();
         vec![Sample::count(Vec::new(), denied)]
     })
+}
+
+fn ledger(ledger: &Condition) -> Result<[Reading; 2], Error> {
+    let (waiting, dropped) = (ledger.clone(), ledger.clone());
+    let count = |count| vec![Sample::count(Vec::new(), count)];
+    Ok([
+        Reading::gauge(
+            "aoai_proxy_usage_ledger_waiting",
+            "Responses that wait in memory, because the usage ledger cannot be written.",
+            &[],
+            move || count(waiting.waiting()),
+        )?,
+        Reading::counter(
+            "aoai_proxy_usage_ledger_dropped_total",
+            "Responses that the usage ledger will never have: too much waited.",
+            &[],
+            move || count(dropped.dropped()),
+        )?,
+    ])
 }
 
 /// Since 1970.

@@ -8,7 +8,7 @@ mod report;
 mod traffic;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
@@ -21,6 +21,7 @@ use crate::apps::Apps;
 use crate::clock::SharedClock;
 use crate::error::ToMendIt;
 use crate::identity::tokens::TokenSlot;
+use crate::ledger::Condition;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::denials::PeerDenials;
 use crate::telemetry::history::History;
@@ -51,6 +52,12 @@ pub struct Readiness {
     pub history: Arc<History>,
     /// When the process began to serve.
     pub began: SystemTime,
+    /// The same, where no clock can be set.
+    pub started: Instant,
+    /// How the usage ledger does, if there is one.
+    pub ledger: Option<Condition>,
+    /// Whether requests for Azure need an app's key.
+    pub requires_key: bool,
     /// Whether the end has begun.
     pub lifecycle: Lifecycle,
     /// What time it is.

@@ -1,5 +1,7 @@
 //! `GET /status`: who we are, with which tokens, how they were come by, and what they were used for.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -16,6 +18,7 @@ use crate::apps;
 use crate::identity::CredentialError;
 use crate::identity::claims::Claims;
 use crate::identity::tokens::{Failure, TokenSlot};
+use crate::ledger::Condition;
 use crate::telemetry::denials::Who;
 use crate::telemetry::history::usage::Used;
 use crate::telemetry::tally::Counted;
@@ -23,7 +26,8 @@ use crate::telemetry::tally::Counted;
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     version: &'static str,
-    pub(super) uptime_seconds: u64,
+    now: String,
+    uptime_seconds: u64,
     ready: bool,
     reasons: Vec<Obstacle>,
     upstream: String,
@@ -34,9 +38,20 @@ pub(super) struct Report {
     refusals: Vec<Refused>,
     denied_peers: Vec<DeniedPeer>,
     lists_deployments: bool,
+    requires_key: bool,
     requests: Requests,
     usage: Vec<Used>,
+    usage_left_out: usize,
+    ledger: Option<Ledger>,
     errors: Vec<RequestError>,
+}
+
+/// How the usage ledger does.
+#[derive(Debug, Serialize)]
+struct Ledger {
+    failing: bool,
+    waiting: u64,
+    dropped: u64,
 }
 
 /// Connections of a user that may not connect.
@@ -143,7 +158,8 @@ impl Report {
         let totals = readiness.history.totals();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            uptime_seconds: readiness.clock.now().duration_since(readiness.began).map_or(0, |time| time.as_secs()),
+            now: humantime::format_rfc3339_millis(readiness.clock.now()).to_string(),
+            uptime_seconds: readiness.started.elapsed().as_secs(),
             ready: reasons.is_empty(),
             reasons,
             upstream: readiness.upstream.clone(),
@@ -154,10 +170,37 @@ impl Report {
             refusals: readiness.refusals.seen().into_iter().map(Refused::of).collect(),
             denied_peers: readiness.denials.seen().into_iter().map(DeniedPeer::of).collect(),
             lists_deployments: readiness.lists_deployments,
+            requires_key: readiness.requires_key,
             requests: Requests::of(&totals, &readiness.recorder),
             usage: totals.usage,
+            usage_left_out: 0,
+            ledger: readiness.ledger.as_ref().map(Ledger::of),
             errors: totals.mishaps.into_iter().map(RequestError::of).collect(),
         }
+    }
+
+    /// The same with no more rows of `usage` than `most`: those with the most tokens.
+    pub(super) fn at_most(mut self, most: usize) -> Self {
+        let mut tokens: Vec<_> =
+            self.usage.iter().map(|row| row.input.saturating_add(row.output)).enumerate().collect();
+        // Of equal ones the first, so that what is left out does not change from one time to the next.
+        tokens.sort_by_key(|(_, tokens)| Reverse(*tokens));
+        let kept: HashSet<usize> = tokens.into_iter().take(most).map(|(at, _)| at).collect();
+        self.usage_left_out = self.usage.len() - kept.len();
+        let mut at = 0..;
+        self.usage.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
+        self
+    }
+
+    /// Without what always changes.
+    pub(super) fn but_for_time(self) -> Self {
+        Self { now: String::new(), uptime_seconds: 0, ..self }
+    }
+}
+
+impl Ledger {
+    fn of(ledger: &Condition) -> Self {
+        Self { failing: ledger.is_failing(), waiting: ledger.waiting(), dropped: ledger.dropped() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aoai_auth_proxy::app::App;
+use aoai_auth_proxy::app::{App, Books};
 use aoai_auth_proxy::clock::ManualClock;
 use aoai_auth_proxy::config::{Config, Overrides};
 use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Options, Recorded, Route};
@@ -150,7 +150,8 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let tls = tls::client(&config.upstream.authorities).expect("TLS");
     let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
     let lifecycle = Lifecycle::new();
-    let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), Vec::new()).expect("an app");
+    let app =
+        App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), Books::default()).expect("an app");
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
     let address = listeners.address().expect("its address");
     app.start();

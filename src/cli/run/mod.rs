@@ -24,9 +24,9 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::health::near;
-use super::serve::{ledger, observers, open_many_files};
+use super::serve::{books, ledger, open_many_files};
 use super::{Failure, block_on};
-use crate::app::App;
+use crate::app::{App, Books};
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, HostName, KEY_OF_A_RUN, Overrides, UnknownApp};
 use crate::confine;
@@ -35,7 +35,6 @@ use crate::ledger::Ledger;
 use crate::lifecycle::Lifecycle;
 use crate::server::{Listeners, serve};
 use crate::telemetry::logs;
-use crate::telemetry::recorder::Observer;
 use crate::tls;
 
 use command::Attended;
@@ -123,7 +122,7 @@ pub(super) fn run(environment: &Environment, overrides: Overrides, asked: &Run) 
     let variables = Variables::new(environment, &config.credential.source, address, &key, asked.keep_secrets);
     let mut ledger = ledger(&config)?;
     ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
-    let app = (&config, tls, observers(ledger.as_ref()));
+    let app = (&config, tls, books(ledger.as_ref()));
     let outcome = block_on(serve_one(app, listeners, &variables, asked));
     // What the command has cost, before anything ends this process.
     drop(ledger);
@@ -147,7 +146,7 @@ fn of_its_own(mut overrides: Overrides) -> Overrides {
 
 /// Serves from the first token to the command's end; and then nothing is waited for, because nobody is left to be answered.
 async fn serve_one(
-    (config, tls, observers): (&Config, rustls::ClientConfig, Vec<Arc<dyn Observer>>),
+    (config, tls, books): (&Config, rustls::ClientConfig, Books),
     listeners: Listeners,
     variables: &Variables,
     asked: &Run,
@@ -155,7 +154,7 @@ async fn serve_one(
     let mut signals = Signals::install().map_err(Failure::Runtime)?;
     let (clock, lifecycle) = (Arc::new(SystemClock), Lifecycle::new());
     let credentials = Credentials::new(config, tls.clone(), clock.clone())?;
-    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), observers)?;
+    let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), books)?;
     app.start();
     let program = || command::shown(&asked.command);
     tokio::select! {
