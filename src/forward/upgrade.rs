@@ -86,7 +86,7 @@ pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
 pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duration) -> oneshot::Sender<Exchange> {
     let (account, accounted) = oneshot::channel::<Exchange>();
     tokio::spawn(async move {
-        let Ok(exchange) = accounted.await else { return };
+        let Ok(mut exchange) = accounted.await else { return };
         // Without a caller any more, the exchange counts as abandoned.
         let Some((caller, held)) = caller.switched().await else { return };
         let passing = async {

@@ -55,7 +55,6 @@ mod proxied;
 mod readiness;
 mod reference;
 mod renewal;
-mod review;
 mod run;
 mod schema;
 mod secrets;

@@ -3,7 +3,6 @@
 mod away;
 mod collector;
 mod metrics;
-mod review;
 mod spans;
 mod switch;
 
