@@ -16,16 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The same when the program starts: another one may just make the file.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whoever else writes to the file adds to the same rows.
+/// Whoever else writes to the file adds to the same rows. A sum that no column could hold stays at the most that one can: a row
+/// that cannot be written would keep all others from it.
 const ADD: &str = "INSERT INTO usage (hour, app, model, responses, unknown, input, cached, output, reasoning)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
     ON CONFLICT (hour, app, model) DO UPDATE SET
-        responses = responses + excluded.responses,
-        unknown = unknown + excluded.unknown,
-        input = input + excluded.input,
-        cached = cached + excluded.cached,
-        output = output + excluded.output,
-        reasoning = reasoning + excluded.reasoning";
+        responses = min(responses, 0x7fffffffffffffff - excluded.responses) + excluded.responses,
+        unknown = min(unknown, 0x7fffffffffffffff - excluded.unknown) + excluded.unknown,
+        input = min(input, 0x7fffffffffffffff - excluded.input) + excluded.input,
+        cached = min(cached, 0x7fffffffffffffff - excluded.cached) + excluded.cached,
+        output = min(output, 0x7fffffffffffffff - excluded.output) + excluded.output,
+        reasoning = min(reasoning, 0x7fffffffffffffff - excluded.reasoning) + excluded.reasoning";
 
 /// The file, open if it can be.
 #[derive(Debug)]
@@ -161,6 +162,24 @@ mod tests {
         assert_eq!(row, "24681012");
         assert_eq!(store.forget_before(2 * 3600).unwrap(), 2);
         assert_eq!(sums(&store), (2, 3));
+    }
+
+    #[test]
+    fn a_sum_that_no_column_holds_keeps_nothing_else_from_being_written() {
+        let (_directory, mut store) = store();
+        let most =
+            Counts { responses: 1, unknown: u64::MAX, input: u64::MAX, cached: 0, output: 1 << 62, reasoning: 0 };
+        for _ in 0..2 {
+            let mut more = rows(1..2);
+            more.add(Key { hour: 0, app: "a".into(), model: "m".into() }, most);
+            store.write(&more).unwrap();
+        }
+        let read = |query: &str| -> [i64; 3] {
+            let connection = Connection::open(&store.path).unwrap();
+            connection.query_row(query, (), |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?])).unwrap()
+        };
+        assert_eq!(read("SELECT responses, input, output FROM usage WHERE hour = 0"), [2, i64::MAX, i64::MAX]);
+        assert_eq!(read("SELECT responses, input, output FROM usage WHERE hour = 3600"), [2, 6, 10]);
     }
 
     #[test]
