@@ -1,5 +1,6 @@
 //! What the ledger says: read beside whoever writes it, or alone.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +15,9 @@ use super::file::{self, FileError};
 /// How long whoever has locked the file is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const SUMS: &str = "SELECT hour / 86400 * 86400 AS day, app, model,
-        sum(responses), sum(unknown), sum(input), sum(cached), sum(output), sum(reasoning)
-    FROM usage WHERE hour >= ?1 GROUP BY day, app, model ORDER BY day, app, model";
+/// Not summed up by SQLite, which gives up on a sum that is no 64-bit number.
+const ROWS: &str = "SELECT hour / 86400 * 86400, app, model, responses, unknown, input, cached, output, reasoning
+    FROM usage WHERE hour >= ?1";
 
 /// What an app has spent on a model in a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +73,16 @@ fn sums(path: &Path, how: OpenFlags, name: OsString, since: i64) -> Result<Vec<E
         // Somebody is just making it.
         return Ok(Vec::new());
     }
-    let mut query = connection.prepare(SUMS).map_err(failed)?;
-    let entries = query.query_map([since], entry).map_err(failed)?;
-    Ok(entries.collect::<Result<_, _>>().map_err(failed)?)
+    let mut query = connection.prepare(ROWS).map_err(failed)?;
+    let mut sums = BTreeMap::<_, Counts>::new();
+    for row in query.query_map([since], entry).map_err(failed)? {
+        let Entry { day, app, model, counts } = row.map_err(failed)?;
+        *sums.entry((day, app, model)).or_default() += counts;
+    }
+    Ok(sums.into_iter().map(|((day, app, model), counts)| Entry { day, app, model, counts }).collect())
 }
 
+/// Of one hour.
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let count = |column: usize| row.get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or_default());
     let day = OffsetDateTime::from_unix_timestamp(row.get(0)?).unwrap_or(OffsetDateTime::UNIX_EPOCH).date();
@@ -143,6 +149,19 @@ mod tests {
         assert_eq!(days(0), [&[day("2026-11-20", "a", 20)], last.as_slice()].concat());
         assert_eq!(days(LATE), [&[day("2026-11-20", "a", 10)], last.as_slice()].concat());
         assert_eq!(days(EARLY), last);
+    }
+
+    #[test]
+    fn what_no_column_holds_is_summed_up_all_the_same() {
+        let (_directory, path) = ledger();
+        let connection = file::open(&path, PATIENCE).unwrap();
+        for hour in [EARLY, EARLY + 3600] {
+            let row = (hour, i64::MAX);
+            connection.execute("INSERT INTO usage VALUES (?1, 'a', 'm', 1, 0, ?2, 2, 5, 1)", row).unwrap();
+        }
+        let counts: Vec<_> = read(&path, 0).unwrap().into_iter().map(|entry| entry.counts).collect();
+        let input = 2 * i64::MAX.unsigned_abs();
+        assert_eq!(counts, [Counts { responses: 2, unknown: 0, input, cached: 4, output: 10, reasoning: 2 }]);
     }
 
     #[test]
