@@ -5,12 +5,14 @@
 //! the kernel had not put to disk by then is missing, and the rest is whole (`synchronous = NORMAL`).
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+use super::error::FileError;
 
 /// What the file says that it is: "aoai".
 const OURS: i32 = 0x616f_6169;
@@ -32,70 +34,18 @@ const STEPS: &[&str] = &["CREATE TABLE usage (
 /// The version that is made and read here.
 pub(super) const LATEST: usize = STEPS.len();
 
-/// The file is not one that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// Nothing can be put where it should lie.
-    #[error("cannot make the usage ledger {}; usage.database names the file", path.display())]
-    Unmade {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// It is something else.
-    #[error("{} is no usage ledger{what}, and is left as it is; set usage.database to another file", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What it is, as far as that is known.
-        what: &'static str,
-    },
-    /// A version of this program that was not written yet has made it.
-    #[error(
-        "the usage ledger {} is of version {version}, and this program knows no later one than {known}: a newer one has made it. \
-         Run that, or set usage.database to another file",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: usize,
-        /// The latest that is known here.
-        known: usize,
-    },
-    /// Something else is wrong with it, for now or for good.
-    #[error("cannot {doing} the usage ledger {}: {why}; usage.database names the file", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        doing: &'static str,
-        /// Why it failed. Its own cause says the same once more.
-        why: rusqlite::Error,
-    },
-}
-
-impl FileError {
-    /// Whether it may pass by itself: somebody else has locked the file, or there is no room for it.
-    pub(super) fn may_pass(&self) -> bool {
-        let Self::Sqlite { why, .. } = self else { return false };
-        matches!(
-            why.sqlite_error_code(),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
-        )
-    }
-
-    /// Of what SQLite says when it tries to do something with `path`.
-    pub(super) fn of(path: &Path, doing: &'static str, why: rusqlite::Error) -> Self {
-        match why.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => Self::Foreign { path: path.to_owned(), what: ", and no SQLite database" },
-            _ => Self::Sqlite { path: path.to_owned(), doing, why },
-        }
-    }
-}
+/// Whoever else writes to the file adds to the same rows. A sum that no column could hold stays at the most that one can: a row
+/// that cannot be written would keep all others from it.
+pub(super) const ADD: &str =
+    "INSERT INTO usage (hour, app, model, responses, unknown, input, cached, output, reasoning)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT (hour, app, model) DO UPDATE SET
+        responses = min(responses, 0x7fffffffffffffff - excluded.responses) + excluded.responses,
+        unknown = min(unknown, 0x7fffffffffffffff - excluded.unknown) + excluded.unknown,
+        input = min(input, 0x7fffffffffffffff - excluded.input) + excluded.input,
+        cached = min(cached, 0x7fffffffffffffff - excluded.cached) + excluded.cached,
+        output = min(output, 0x7fffffffffffffff - excluded.output) + excluded.output,
+        reasoning = min(reasoning, 0x7fffffffffffffff - excluded.reasoning) + excluded.reasoning";
 
 /// Makes what is not there of the file and its directory, for this user alone.
 pub(super) fn make(path: &Path) -> Result<(), FileError> {
@@ -121,7 +71,22 @@ pub(super) fn open(path: &Path, patience: Duration) -> Result<Connection, FileEr
     let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;";
     connection.execute_batch(settings).map_err(failed)?;
     bring_up_to_date(&mut connection, path, STEPS)?;
+    try_out(&mut connection, path)?;
     Ok(connection)
+}
+
+/// Whether it is as it was made: whole, and such that rows can be added. One is, and is not kept.
+fn try_out(connection: &mut Connection, path: &Path) -> Result<(), FileError> {
+    let failed = |why| FileError::of_table(path, "write to", why);
+    let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(failed)?;
+    if found != "ok" {
+        // Its first line only names the table.
+        let what = found.lines().last().unwrap_or_default().to_owned();
+        return Err(FileError::Damaged { path: path.to_owned(), what });
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    transaction.execute(ADD, params![0, "", "", 0, 0, 0, 0, 0, 0]).map_err(failed)?;
+    transaction.rollback().map_err(failed)
 }
 
 /// Takes the steps that are left, all or none of them. That it can be written to is known then, too.
@@ -164,6 +129,7 @@ pub(super) fn version(connection: &Connection, path: &Path, known: usize) -> Res
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -239,6 +205,33 @@ mod tests {
         assert!(connection.prepare("SELECT images FROM usage").is_err());
         drop(connection);
         assert_eq!(tokens(&open(&path, PATIENCE).unwrap(), "input"), 1234);
+    }
+
+    #[test]
+    fn a_file_of_ours_that_somebody_has_altered_is_not_used() {
+        for (altered, found) in [
+            ("DROP TABLE usage", "no such table: usage"),
+            ("ALTER TABLE usage RENAME COLUMN input TO sent", "no column named input"),
+            ("ALTER TABLE usage ADD COLUMN cost INTEGER CHECK (cost > 0) DEFAULT 0", "CHECK constraint failed"),
+            ("DROP TABLE usage; CREATE VIEW usage AS SELECT 1 AS hour", "usage"),
+        ] {
+            let (_directory, path) = of_version_1();
+            Connection::open(&path).unwrap().execute_batch(altered).unwrap();
+            let error = open(&path, PATIENCE).unwrap_err();
+            let is_damaged = matches!(&error, FileError::Damaged { what, .. } if what.contains(found));
+            assert!(is_damaged && !error.may_pass(), "{altered}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_damaged_page_is_not_used() {
+        let (_directory, path) = of_version_1();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 4096;
+        bytes[last..last + 200].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let error = open(&path, PATIENCE).unwrap_err();
+        assert!(matches!(error, FileError::Damaged { .. }), "{error}");
     }
 
     #[test]

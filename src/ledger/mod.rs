@@ -5,6 +5,7 @@
 //! them: what is counted is counted once, whenever the file can be written again.
 
 mod counts;
+mod error;
 mod file;
 mod read;
 mod store;
@@ -19,7 +20,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use counts::Counts;
-pub use file::FileError;
+pub use error::FileError;
 pub use read::{Entry, ReadError, read};
 
 use counts::{Key, Rows};

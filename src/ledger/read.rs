@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+use rusqlite::{Connection, OpenFlags, Row};
 use time::{Date, OffsetDateTime};
 use url::Url;
 
 use super::counts::Counts;
-use super::file::{self, FileError};
+use super::error::FileError;
+use super::file;
 
 /// How long whoever has locked the file is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +56,7 @@ pub fn read(path: &Path, since: i64) -> Result<Vec<Entry>, ReadError> {
     let entries = sums(path, OpenFlags::empty(), path.as_os_str().to_owned(), since);
     match (entries, as_it_lies(path)) {
         // Nobody may write where it lies, and nobody does.
-        (Err(ReadError::File(FileError::Sqlite { why, .. })), Some(url)) if is_kept_from_it(&why) => {
+        (Err(ReadError::File(error)), Some(url)) if error.is_forbidden() => {
             sums(path, OpenFlags::SQLITE_OPEN_URI, url, since)
         }
         (entries, _) => entries,
@@ -73,7 +74,7 @@ fn sums(path: &Path, how: OpenFlags, name: OsString, since: i64) -> Result<Vec<E
         // Somebody is just making it.
         return Ok(Vec::new());
     }
-    let mut query = connection.prepare(ROWS).map_err(failed)?;
+    let mut query = connection.prepare(ROWS).map_err(|why| FileError::of_table(path, "read", why))?;
     let mut sums = BTreeMap::<_, Counts>::new();
     for row in query.query_map([since], entry).map_err(failed)? {
         let Entry { day, app, model, counts } = row.map_err(failed)?;
@@ -108,10 +109,6 @@ fn as_it_lies(path: &Path) -> Option<OsString> {
     let mut url = Url::from_file_path(path.canonicalize().ok()?).ok()?;
     url.set_query(Some("immutable=1"));
     Some(String::from(url).into())
-}
-
-fn is_kept_from_it(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
 }
 
 #[cfg(test)]

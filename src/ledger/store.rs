@@ -8,25 +8,14 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::counts::Rows;
-use super::file::{self, FileError};
+use super::error::FileError;
+use super::file::{self, ADD};
 use crate::error::Causes;
 
 /// How long whoever has locked the file is waited for. Requests never wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same when the program starts: another one may just make the file.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Whoever else writes to the file adds to the same rows. A sum that no column could hold stays at the most that one can: a row
-/// that cannot be written would keep all others from it.
-const ADD: &str = "INSERT INTO usage (hour, app, model, responses, unknown, input, cached, output, reasoning)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-    ON CONFLICT (hour, app, model) DO UPDATE SET
-        responses = min(responses, 0x7fffffffffffffff - excluded.responses) + excluded.responses,
-        unknown = min(unknown, 0x7fffffffffffffff - excluded.unknown) + excluded.unknown,
-        input = min(input, 0x7fffffffffffffff - excluded.input) + excluded.input,
-        cached = min(cached, 0x7fffffffffffffff - excluded.cached) + excluded.cached,
-        output = min(output, 0x7fffffffffffffff - excluded.output) + excluded.output,
-        reasoning = min(reasoning, 0x7fffffffffffffff - excluded.reasoning) + excluded.reasoning";
 
 /// The file, open if it can be.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::counts::Rows;
-use super::file::FileError;
+use super::error::FileError;
 use super::store::Store;
 use super::{Counting, HOUR, hour};
 use crate::error::Causes;
