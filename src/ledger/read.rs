@@ -50,6 +50,9 @@ pub enum ReadError {
 ///
 /// If there is no such file, or it is none of ours.
 pub fn read(path: &Path, since: i64) -> Result<Vec<Entry>, ReadError> {
+    if let Some(dangling) = FileError::dangling(path) {
+        return Err(dangling.into());
+    }
     if matches!(path.try_exists(), Ok(false)) {
         return Err(ReadError::Missing(path.to_owned()));
     }

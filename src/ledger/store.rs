@@ -14,13 +14,15 @@ use crate::error::Causes;
 
 /// How long whoever has locked the file is waited for. Requests never wait.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The same when the program starts: another one may just make the file.
-const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+/// The same when the program starts, and nobody is served yet: another one may just make the file.
+const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The file, open if it can be.
 #[derive(Debug)]
 pub(super) struct Store {
     path: PathBuf,
+    /// What its directory was when the file was opened last: device and number.
+    directory: Option<(u64, u64)>,
     open: Option<Open>,
 }
 
@@ -36,16 +38,22 @@ impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, FileError> {
         file::make(path)?;
         // Where SQLite puts its files beside it, even if a link leads there.
-        let path = path.canonicalize().map_err(|source| FileError::Unmade { path: path.to_owned(), source })?;
-        let mut store = Self { path, open: None };
+        let unmade = |source| FileError::dangling(path).unwrap_or(FileError::Unmade { path: path.to_owned(), source });
+        let path = path.canonicalize().map_err(unmade)?;
+        let mut store = Self { directory: path.parent().and_then(whereto), path, open: None };
         match store.opened(FIRST_PATIENCE) {
             Ok(open) => store.open = Some(open),
             Err(error) if error.may_pass() => {
-                tracing::debug!(error = %Causes(&error), "the usage ledger is not open yet");
+                tracing::warn!(error = %Causes(&error), "the usage ledger cannot be written yet; counts wait in memory");
             }
             Err(error) => return Err(error),
         }
         Ok(store)
+    }
+
+    /// Whether it could be opened, and is.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Where the file lies.
@@ -95,9 +103,18 @@ impl Store {
     fn connection(&mut self) -> Result<&mut Connection, FileError> {
         let open = match self.open.take().filter(|open| open.file == whereto(&self.path)) {
             Some(open) => open,
-            None => self.opened(PATIENCE)?,
+            None => self.opened(PATIENCE).map_err(|error| self.of_its_directory(error))?,
         };
+        self.directory = self.path.parent().and_then(whereto);
         Ok(&mut self.open.insert(open).connection)
+    }
+
+    /// A confined process may write to the directory that was there when it began, and to no other of its name.
+    fn of_its_directory(&self, error: FileError) -> FileError {
+        if error.may_pass() || self.path.parent().and_then(whereto) == self.directory {
+            return error;
+        }
+        FileError::Replaced { path: self.path.clone(), source: Box::new(error) }
     }
 
     fn opened(&self, patience: Duration) -> Result<Open, FileError> {
@@ -198,6 +215,51 @@ mod tests {
         other.execute_batch("ROLLBACK").unwrap();
         store.write(&rows(0..1)).unwrap();
         assert_eq!(sums(&store), (1, 1));
+    }
+
+    #[test]
+    fn what_is_locked_when_it_begins_is_opened_later() {
+        let (directory, store) = store();
+        let other = Connection::open(&store.path).unwrap();
+        drop(store);
+        other.execute_batch("BEGIN EXCLUSIVE; DELETE FROM usage").unwrap();
+        let mut store = Store::open(&directory.path().join("usage.db")).unwrap();
+        assert!(!store.is_open());
+        other.execute_batch("ROLLBACK").unwrap();
+        store.write(&rows(0..1)).unwrap();
+        assert!(store.is_open());
+        assert_eq!(sums(&store), (1, 1));
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("state/usage.db"), directory.path().join("moved"));
+        let mut store = Store::open(&path).unwrap();
+        store.write(&rows(0..1)).unwrap();
+        std::fs::rename(directory.path().join("state"), &moved).unwrap();
+        // Where nothing can be made, even by root, and even where no process can be confined.
+        std::fs::write(directory.path().join("state"), "").unwrap();
+        for _ in 0..2 {
+            let error = store.write(&rows(1..2)).unwrap_err();
+            assert!(matches!(error, FileError::Replaced { .. }), "{error}");
+            assert!(error.to_string().contains("start the proxy again"), "{error}");
+        }
+        std::fs::remove_file(directory.path().join("state")).unwrap();
+        std::fs::rename(moved, directory.path().join("state")).unwrap();
+        store.write(&rows(1..2)).unwrap();
+        assert_eq!(sums(&store), (2, 2));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link.db");
+        std::os::unix::fs::symlink("nowhere.db", &link).unwrap();
+        let error = Store::open(&link).unwrap_err();
+        assert!(matches!(error, FileError::Dangling { .. }), "{error}");
+        let error = super::super::read(&link, 0).unwrap_err();
+        assert!(error.to_string().contains("is a link to nowhere.db, where nothing is"), "{error}");
     }
 
     #[test]

@@ -43,11 +43,12 @@ impl Writer {
     pub(super) fn new(counting: Arc<Counting>, store: Store, retention: Option<Duration>) -> Self {
         Self {
             counting,
+            // Told already, if not.
+            is_failing: !store.is_open(),
             store,
             retention,
             waiting: Rows::default(),
             pause: TOGETHER,
-            is_failing: false,
             purged: None,
             reached: None,
             told: None,
