@@ -42,7 +42,7 @@ impl Books {
         let settings = read(&layers)?;
         let settings::Usage { enabled: is_kept, database, currency, .. } = settings.usage;
         Ok(Self {
-            database: whereabouts(environment, database)?,
+            database: whereabouts(&layers, environment, database)?,
             is_kept,
             prices: prices(&layers, currency, settings.prices)?,
         })
@@ -80,21 +80,23 @@ pub(super) fn ledger(
     if !settings.enabled {
         return Ok(None);
     }
-    let database = whereabouts(environment, settings.database)?;
-    if database.file_name().is_none() || database.is_dir() {
-        return Err(layers.bad_value("usage.database", "is a directory; name a file in it, like usage.db".to_owned()));
-    }
+    let database = whereabouts(layers, environment, settings.database)?;
     Ok(Some(Ledger { database, retention: settings.retention.0 }))
 }
 
-/// The file that was named, or the usual one.
-fn whereabouts(environment: &Environment, named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+/// The file that was named, or the usual one; from the root on, as SQLite takes `:memory:` and `file:…` for something else.
+fn whereabouts(layers: &Layers, environment: &Environment, named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let usual = || environment.state_home().map(|home| home.join("aoai-auth-proxy/usage.db"));
-    named.or_else(usual).ok_or(ConfigError::Missing {
+    let database = named.or_else(usual).ok_or(ConfigError::Missing {
         key: "usage.database",
         problem: "where is the usage ledger? Neither XDG_STATE_HOME nor HOME names a directory to keep it in; set \
                   usage.database to a file, like /var/lib/aoai-auth-proxy/usage.db",
-    })
+    })?;
+    let refused = |problem: String| layers.bad_value("usage.database", problem);
+    if database.file_name().is_none() || database.is_dir() {
+        return Err(refused("is a directory; name a file in it, like usage.db".to_owned()));
+    }
+    std::path::absolute(database).map_err(|error| refused(format!("leads nowhere from here: {error}")))
 }
 
 #[cfg(test)]
@@ -117,6 +119,16 @@ mod tests {
         ] {
             assert_eq!(database(variables, &[]).unwrap(), PathBuf::from(file));
             assert_eq!(database(variables, &["usage.database=/a/b.db"]).unwrap(), PathBuf::from("/a/b.db"));
+        }
+        for name in [":memory:", "file:x?mode=memory", "usage.db"] {
+            let named = format!("usage.database={name}");
+            let file = database(&[], &[&named]).unwrap();
+            assert!(file.is_absolute() && file.ends_with(name), "{}", file.display());
+        }
+        for directory in ["/", "/usr", ".."] {
+            let named = format!("usage.database={directory}");
+            let error = database(&[], &[&named]).unwrap_err().to_string();
+            assert!(error.contains("is a directory; name a file in it"), "{error}");
         }
         for nowhere in [[].as_slice(), &[("HOME", "relative")], &[("XDG_STATE_HOME", "relative")]] {
             let error = database(nowhere, &[]).unwrap_err().to_string();
