@@ -6,6 +6,7 @@ use anstream::AutoStream;
 use anstyle::Style;
 
 use super::{Failure, written};
+use crate::config::obeyed;
 
 /// What stands between columns.
 const GAP: usize = 2;
@@ -35,7 +36,7 @@ impl Cell {
 
     /// What others have named must not speak to the terminal.
     pub(super) fn plain(text: &str) -> Self {
-        Self { words: vec![text.replace(char::is_control, " ")], ..Self::default() }
+        Self { words: vec![text.replace(obeyed, " ")], ..Self::default() }
     }
 
     /// Nothing, where [`Cell::plain`] would say that there is nothing.

@@ -191,9 +191,16 @@ pub(super) fn printable(name: &str) -> String {
     shown
 }
 
-/// Whether a character is not seen and does something: controls, and what turns the direction of writing.
-pub(super) fn obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character is not seen and does something: controls, what turns the direction of writing, breaks lines, joins
+/// or parts letters, or has no width.
+pub(crate) fn obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 impl fmt::Display for Shown {

@@ -36,6 +36,7 @@ pub use choices::{LogFormat, ModelList};
 pub use effective::Effective;
 pub use endpoint::Endpoint;
 pub use environment::Environment;
+pub(crate) use error::obeyed;
 pub use error::{ConfigError, Shown};
 pub use names::{ResourceName, Scope, Segment};
 pub use otlp::{Otlp, Sampling};

@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::error::{ConfigError, obeyed};
 use super::layers::Layers;
 use super::settings;
 
@@ -125,8 +125,7 @@ impl TryFrom<String> for Currency {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let fits =
-            (1..=8).contains(&text.chars().count()) && text.chars().all(|c| !c.is_control() && !c.is_whitespace());
+        let fits = (1..=8).contains(&text.chars().count()) && text.chars().all(|c| !obeyed(c) && !c.is_whitespace());
         if fits { Ok(Self(text)) } else { Err("expected a word of at most 8 characters, like USD".to_owned()) }
     }
 }
@@ -164,6 +163,15 @@ mod tests {
 
     fn rate(text: &str) -> Rate {
         Rate::try_from(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_currency_is_a_word_that_is_seen() {
+        let read = |text: &str| Currency::try_from(text.to_owned()).is_ok();
+        assert!(["USD", "€", "kr"].into_iter().all(read));
+        for bad in ["", "US D", "US\u{1b}D", "US\u{202e}D", "US\u{200b}D", "US\u{2028}D", "\u{feff}USD"] {
+            assert!(!read(bad), "{bad:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use time::{Date, OffsetDateTime};
 use super::row::{Day, Deployed, Row};
 use crate::cli::Failure;
 use crate::cli::table::{self, Cell};
+use crate::config::obeyed;
 
 /// How long before a model's end it is time to look for another.
 const SOON: i64 = 90;
@@ -59,7 +60,7 @@ fn deployed(Deployed { name, sku, capacity, state }: &Deployed) -> String {
     let state = if state.eq_ignore_ascii_case("Succeeded") { "" } else { state };
     let remarks: Vec<_> = [&*paid, state].into_iter().filter(|remark| !remark.is_empty()).collect();
     let text = if remarks.is_empty() { name.clone() } else { format!("{name} ({})", remarks.join(", ")) };
-    text.replace(char::is_control, " ")
+    text.replace(obeyed, " ")
 }
 
 fn deprecation(date: Date, today: Date) -> Cell {
