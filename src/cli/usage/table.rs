@@ -1,11 +1,14 @@
 //! Usage as a table, with a total, and with what must be known to read it.
 
+use std::collections::BTreeSet;
+
 use time::OffsetDateTime;
 
 use super::report::{Line, Report};
 use super::{By, since};
 use crate::cli::Failure;
 use crate::cli::table::{self, Cell, terminal_width};
+use crate::config::obeyed;
 
 pub(super) fn print(report: &Report, since: OffsetDateTime) -> Result<(), Failure> {
     table::print(&text(report, since, terminal_width()))
@@ -56,15 +59,24 @@ fn notes(report: &Report, since: OffsetDateTime) -> String {
         notes.push(format!("{} of {} responses did not say what they cost.\n", counts.unknown, counts.responses));
     }
     if report.is_priced && report.total.is_partial {
-        let unpriced = report.unpriced.iter().map(|model| model.replace(char::is_control, " ")).collect::<Vec<_>>();
-        let why = if unpriced.is_empty() {
+        let why = if report.unpriced.is_empty() {
             String::new()
         } else {
-            format!(": there is no price for {}", unpriced.join(", "))
+            format!(": there is no price for {}", some(&report.unpriced))
         };
         notes.push(format!("A cost with + is at least that{why}.\n"));
     }
     notes.concat()
+}
+
+/// As many names as can be read, and how many there are besides.
+fn some(names: &BTreeSet<String>) -> String {
+    const SOME: usize = 8;
+    let shown = names.iter().take(SOME).map(|name| name.replace(obeyed, " ")).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SOME) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +147,17 @@ Tokens since 2026-11-21 17:00 UTC; days are in UTC.
 A cost with + is at least that: there is no price for o3.
 "
         );
+    }
+
+    #[test]
+    fn of_many_names_some_are_told_and_none_is_obeyed() {
+        let names = |count: u32| (0..count).map(|number| format!("m{number}")).collect();
+        assert_eq!(some(&names(2)), "m0, m1");
+        assert_eq!(some(&names(8)), "m0, m1, m2, m3, m4, m5, m6, m7");
+        assert_eq!(some(&names(10)), "m0, m1, m2, m3, m4, m5, m6, m7 and 2 more");
+        let unseen = "a\u{202e}b\u{2028}c\u{200b}d\u{feff}e\u{7f}f";
+        assert_eq!(some(&[unseen.to_owned()].into()), "a b c d e f");
+        assert_eq!(Cell::plain(unseen).words, ["a b c d e f"]);
     }
 
     #[test]
