@@ -1,11 +1,13 @@
 //! `usage`: what responses have cost, as the ledger has it.
 
+mod by;
 mod report;
 mod since;
 mod table;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use self::by::{By, Word};
 use self::report::Report;
 use self::since::Since;
 use super::{Failure, print};
@@ -20,7 +22,7 @@ pub(super) struct Usage {
     #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = Since::parse)]
     since: Since,
     /// What to tell apart: app, model or day; several with commas between them.
-    #[arg(long, value_name = "WORD", value_enum, value_delimiter = ',', default_values = ["app", "model"])]
+    #[arg(long, value_name = "WORD", value_parser = Word, value_delimiter = ',', default_values = ["app", "model"])]
     by: Vec<By>,
     /// Print JSON.
     ///
@@ -30,14 +32,6 @@ pub(super) struct Usage {
     /// `currency`.
     #[arg(long)]
     json: bool,
-}
-
-/// What can be told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum By {
-    App,
-    Model,
-    Day,
 }
 
 /// The ledger was not read.
