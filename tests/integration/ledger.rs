@@ -1,5 +1,7 @@
 //! The usage ledger: what is written down, what happens to it, and what `usage` makes of it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -206,6 +208,20 @@ async fn while_the_file_is_locked_requests_go_on_and_are_counted_later() {
     assert_eq!(log.matches("usage ledger cannot be written").count(), 1, "told once: {log}");
 }
 
+#[tokio::test]
+async fn a_file_that_is_locked_at_the_start_keeps_nobody_waiting() {
+    let (azure, ledger) = (emulator().await, Ledger::holding(VERSION_1));
+    let other = ledger.open();
+    other.execute_batch("BEGIN EXCLUSIVE; DELETE FROM usage").unwrap();
+    let mut proxy = Running::start(&mut ledger.serve(&azure)).await;
+    proxy.until_it_logs("the usage ledger cannot be written yet; counts wait in memory").await;
+    talk(&proxy).await;
+    other.execute_batch("ROLLBACK").unwrap();
+    proxy.until_it_logs("the usage ledger is written again").await;
+    let (code, log) = proxy.stop().await;
+    assert_eq!((code, ledger.responses()), (0, 4), "{log}");
+}
+
 /// A small disk of its own at `$1`, and a shell on standard input that can see it, beside what runs there.
 const ON_A_SMALL_DISK: &str =
     "mount -t tmpfs -o size=256k tmpfs \"$1\" || exit 1; cd \"$1\" || exit 1; shift; exec 3<&0
@@ -331,6 +347,15 @@ async fn a_file_that_cannot_be_used_keeps_it_from_starting() {
     assert!(errors.contains("no SQLite database"), "{errors}");
     assert_eq!(std::fs::read_to_string(&text).unwrap(), "no database\n".repeat(1000));
 
+    let altered = Ledger::holding(&format!("{VERSION_1} ALTER TABLE usage RENAME COLUMN input TO sent;"));
+    let errors = is_refused(&altered.path).await;
+    assert!(errors.contains("is damaged (") && errors.contains("no column named input"), "{errors}");
+
+    let link = foreign.directory.path().join("link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let errors = is_refused(&link).await;
+    assert!(errors.contains("is a link to nowhere, where nothing is"), "{errors}");
+
     // Where even root cannot make a directory.
     for nowhere in [text.join("usage.db"), PathBuf::from("/proc/none/usage.db")] {
         let errors = is_refused(&nowhere).await;
@@ -366,4 +391,45 @@ async fn where_there_is_no_ledger_it_is_said_how_there_will_be_one() {
     }
     let (status, _, errors) = outcome(program().env_remove("HOME").arg("usage")).await;
     assert!(status == 2 && errors.contains("`usage.database` is not set"), "{errors}");
+}
+
+#[tokio::test]
+async fn whose_file_it_is_not_hears_so() {
+    if !has_namespaces(&["-U"]).await {
+        return;
+    }
+    let ledger = Ledger::holding(VERSION_1);
+    let forbid = || std::fs::set_permissions(&ledger.path, Permissions::from_mode(0o000)).unwrap();
+    forbid();
+    let usage = ["usage".to_owned(), "--set".to_owned(), ledger.setting()];
+    let mut command = Command::new("unshare");
+    // There, even root is nobody.
+    command.args(["-U"]).arg(program().as_std().get_program()).args(usage);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
+    let (status, output, errors) = outcome(&mut command).await;
+    assert_eq!((status, &*output), (1, ""), "{errors}");
+    assert!(errors.contains("this user may not read the usage ledger"), "{errors}");
+    assert!(errors.contains("Permission denied") && !errors.contains("immutable"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_name_that_sqlite_takes_for_memory_is_a_file_for_all() {
+    let ledger = Ledger::holding(VERSION_1);
+    for name in [":memory:", "file:x?mode=memory"] {
+        std::fs::copy(&ledger.path, ledger.path.with_file_name(name)).unwrap();
+        let mut command = program();
+        command.current_dir(ledger.path.parent().unwrap());
+        command.args([
+            "usage",
+            "--since",
+            "2026-11-01",
+            "--by",
+            "app, day",
+            "--set",
+            &format!("usage.database={name}"),
+        ]);
+        let (status, output, errors) = outcome(&mut command).await;
+        assert_eq!((status, &*errors), (0, ""), "{name}");
+        assert!(output.contains("notebook"), "{name}: {output}");
+    }
 }
