@@ -122,12 +122,12 @@ mod tests {
         }
         for name in [":memory:", "file:x?mode=memory", "usage.db"] {
             let named = format!("usage.database={name}");
-            let file = database(&[], &[&named]).unwrap();
+            let file = loaded(&[], &[&named]).unwrap().database;
             assert!(file.is_absolute() && file.ends_with(name), "{}", file.display());
         }
         for directory in ["/", "/usr", ".."] {
             let named = format!("usage.database={directory}");
-            let error = database(&[], &[&named]).unwrap_err().to_string();
+            let error = loaded(&[], &[&named]).unwrap_err().to_string();
             assert!(error.contains("is a directory; name a file in it"), "{error}");
         }
         for nowhere in [[].as_slice(), &[("HOME", "relative")], &[("XDG_STATE_HOME", "relative")]] {
