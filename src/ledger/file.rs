@@ -212,7 +212,10 @@ mod tests {
         for (altered, found) in [
             ("DROP TABLE usage", "no such table: usage"),
             ("ALTER TABLE usage RENAME COLUMN input TO sent", "no column named input"),
-            ("ALTER TABLE usage ADD COLUMN cost INTEGER CHECK (cost > 0) DEFAULT 0", "CHECK constraint failed"),
+            (
+                "DELETE FROM usage; ALTER TABLE usage ADD COLUMN cost INTEGER CHECK (cost > 0) DEFAULT 0",
+                "CHECK constraint failed",
+            ),
             ("DROP TABLE usage; CREATE VIEW usage AS SELECT 1 AS hour", "usage"),
         ] {
             let (_directory, path) = of_version_1();
