@@ -44,13 +44,7 @@ pub fn check(path: &str) -> Result<(), ProxyError> {
 #[must_use]
 pub fn map(prefix: &str, uri: &Uri) -> Option<PathAndQuery> {
     let path = uri.path();
-    let inserted = if path.starts_with("/openai/") {
-        ""
-    } else if path.starts_with("/v1/") {
-        "/openai"
-    } else {
-        return None;
-    };
+    let inserted = inserted(path)?;
     let query = uri.query().map(without_key);
     let mut target = String::with_capacity(prefix.len() + 8 + path.len() + query.as_ref().map_or(0, |q| q.len() + 1));
     target.push_str(prefix);
@@ -62,6 +56,17 @@ pub fn map(prefix: &str, uri: &Uri) -> Option<PathAndQuery> {
     }
     // Parts of a valid target put together are one again.
     PathAndQuery::from_maybe_shared(Bytes::from(target)).ok()
+}
+
+/// Whether what is at `path` is the resource's, and none of the proxy's own pages.
+#[must_use]
+pub fn is_of_the_resource(path: &str) -> bool {
+    inserted(path).is_some()
+}
+
+/// What stands before `path` on the resource.
+fn inserted(path: &str) -> Option<&'static str> {
+    if path.starts_with("/openai/") { Some("") } else { path.starts_with("/v1/").then_some("/openai") }
 }
 
 /// The query without any `api-key` pair: a key in a URL is a credential of the caller's as much as one in a field.

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Version};
 
 use crate::config::{self, HostName, Origin};
 use crate::error::ProxyError;
+use crate::forward::target;
 
 pub use cors::Cors;
 
@@ -44,7 +45,9 @@ impl Guard {
         }
         if is(Method::TRACE) {
             // Whoever answers a TRACE sends back what it got (RFC 9110 §9.3.8): our token, to the caller.
-            return Err(ProxyError::MethodNotAllowed { allowed: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+            let of_the_resource = target::is_of_the_resource(request.uri().path());
+            let allowed = if of_the_resource { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" } else { "GET, HEAD" };
+            return Err(ProxyError::MethodNotAllowed { allowed });
         }
         self.check_host(request)?;
         self.check_origin(request)

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use aoai_auth_proxy::emulator::Route;
 use aoai_auth_proxy::guard::Guard;
+use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -124,6 +125,23 @@ async fn no_hostile_request_reaches_the_resource() {
         assert_eq!(within(caller.hear(false)).await.unwrap().status(), 200, "{head}");
         assert_ne!(resource.take().1, 0, "{head}");
     }
+}
+
+#[tokio::test]
+async fn what_is_our_own_can_only_be_read_and_says_so() {
+    let world = World::new().await;
+    let methods = ["TRACE", "trace", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"];
+    for path in ["/", "/healthz", "/readyz", "/status", "/status/events", "/metrics", "/management/models"] {
+        for method in methods {
+            let method = method.parse::<Method>().unwrap();
+            let response = within(world.client.request(method.clone(), world.url(path)).send()).await.unwrap();
+            let allowed = response.headers().get_all(ALLOW).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+            assert_eq!(response.status(), 405, "{method} {path}");
+            assert_eq!(allowed, [b"GET, HEAD"], "{method} {path}");
+        }
+    }
+    let response = world.client.request(Method::TRACE, world.url("/v1/models")).send().await.unwrap();
+    assert!(response.headers()[ALLOW].to_str().unwrap().contains("POST"), "{response:?}");
 }
 
 #[tokio::test]
