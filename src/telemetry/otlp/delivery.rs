@@ -16,11 +16,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use url::Url;
 
+use super::pauses::Pauses;
 use crate::config::{Config, Otlp};
 use crate::error::Causes;
 
-/// The pause before the second attempt; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The most of an answer that is read.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
@@ -103,10 +102,13 @@ impl Delivery {
     async fn in_time(&self, signal: Signal, message: Bytes) -> Result<Vec<u8>, Undelivered> {
         let mut last = None;
         let answer = tokio::select! {
-            answer = timeout(self.longest, self.attempts(signal, message, &mut last)) => answer.ok(),
-            () = self.is_at(&[Stage::Over]) => Some(Err(Undelivered::Over)),
+            answer = timeout(self.longest, self.attempts(signal, message, &mut last)) => {
+                answer.map_err(|_| Undelivered::Slow(self.longest))
+            }
+            () = self.is_at(&[Stage::Over]) => Err(Undelivered::Over),
         };
-        answer.unwrap_or_else(|| Err(last.unwrap_or(Undelivered::Slow(self.longest))))
+        // What the collector said tells more than that time was up.
+        answer.unwrap_or_else(|up| Err(last.unwrap_or(up)))
     }
 
     /// Comes back with an answer, or with what cannot be mended by waiting. Why the one before failed is in `last`.
@@ -116,17 +118,16 @@ impl Delivery {
         message: Bytes,
         last: &mut Option<Undelivered>,
     ) -> Result<Vec<u8>, Undelivered> {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::default();
         loop {
             let error = match self.attempt(signal, message.clone()).await {
                 Err(error) if error.may_pass() && *self.stage.borrow() == Stage::Working => error,
                 outcome => return outcome,
             };
-            // Not in step with others that wait for the same collector.
-            let jittered = error.wait().unwrap_or_else(|| pause.mul_f64(0.5 + fastrand::f64()));
+            let pause = pauses.next(error.wait());
             *last = Some(error);
             tokio::select! {
-                () = sleep(jittered) => pause *= 2,
+                () = sleep(pause) => {}
                 () = self.is_at(&[Stage::Ending, Stage::Over]) => {}
             }
         }

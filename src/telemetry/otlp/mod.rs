@@ -8,6 +8,7 @@ mod backlog;
 mod delivery;
 mod exporters;
 mod metrics;
+mod pauses;
 mod spans;
 mod words;
 

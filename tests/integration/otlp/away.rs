@@ -113,3 +113,20 @@ async fn one_that_was_away_has_it_a_moment_later() {
     assert!(!log.contains("lost="), "{log}");
     assert_eq!(collector.spans()[0].span_id, collector.spans()[1].span_id, "the same again");
 }
+
+/// Whoever answers so is in trouble: no storm is to come of it, whatever it says.
+#[tokio::test]
+async fn one_that_wants_all_of_it_again_at_once() {
+    let (azure, collector) = (emulator().await, Collector::start(Does::RefusesInHaste(503)).await);
+    let mut command = telling(&azure, &collector);
+    command.env("OTEL_METRICS_EXPORTER", "none").env("OTEL_BSP_SCHEDULE_DELAY", "1");
+    let mut proxy = Running::start(command.env("OTEL_EXPORTER_OTLP_TIMEOUT", "3000")).await;
+    ask(&proxy, 1).await;
+    proxy.until_it_logs("the collector answers with 503").await;
+    // At the beginning, half a second later at the earliest, and one after that.
+    let posts = collector.received().len();
+    assert!((1..=3).contains(&posts), "{posts}");
+    let (code, log) = proxy.stop().await;
+    assert_eq!((code, number(&log, "in all  lost="), log.contains("panicked")), (0, 1, false), "{log}");
+    assert!(!log.contains("the end came first"), "{log}");
+}

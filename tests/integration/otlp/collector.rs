@@ -32,6 +32,8 @@ pub(crate) enum Does {
     /// Takes all but one span.
     TakesMost,
     Refuses(u16),
+    /// The same, and asks to be told again at once.
+    RefusesInHaste(u16),
     /// Refuses the first message of each kind, and takes the rest.
     RefusesFirst,
     /// Reads them and never answers.
@@ -125,13 +127,10 @@ async fn answer(
             let answer = ExportTraceServiceResponse { partial_success: Some(partial) };
             Response::new(Full::from(answer.encode_to_vec()))
         }
-        Does::RefusesFirst if is_first => {
-            let mut refused = status(503);
-            refused.headers_mut().insert("retry-after", "0".parse().unwrap());
-            refused
-        }
+        Does::RefusesFirst if is_first => in_haste(status(503)),
         Does::Takes | Does::RefusesFirst => status(200),
         Does::Refuses(code) => status(code),
+        Does::RefusesInHaste(code) => in_haste(status(code)),
         Does::Hangs => std::future::pending().await,
     })
 }
@@ -139,6 +138,11 @@ async fn answer(
 fn status(code: u16) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
+
+fn in_haste(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert("retry-after", "0".parse().unwrap());
     response
 }
 
