@@ -131,7 +131,17 @@ impl Said {
         };
         if name.is_none() {
             let told = found.json.and_then(|json| serde_json::from_slice::<String>(json).ok());
-            *name = told.filter(|told| !told.is_empty() && told.len() <= LONGEST_NAME);
+            *name = told.filter(|told| !told.is_empty() && told.len() <= LONGEST_NAME).map(visible);
         }
     }
+}
+
+/// A name of which everything can be seen: it is counted by, written to files and shown. What ends a line, turns the direction
+/// of what follows or is not there to the eye would make it look like another, or worse. Here, where names come in.
+fn visible(name: String) -> String {
+    let is_seen = |character: char| character.is_ascii_graphic() || character == ' ' || character.is_alphanumeric();
+    if name.chars().all(is_seen) {
+        return name;
+    }
+    name.chars().map(|character| if is_seen(character) { character } else { char::REPLACEMENT_CHARACTER }).collect()
 }

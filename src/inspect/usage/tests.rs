@@ -93,6 +93,22 @@ fn json_tells_its_usage() {
 }
 
 #[test]
+fn what_is_not_to_be_seen_in_a_name_is_made_visible() {
+    for (written, expected) in [
+        ("gpt-4.1 mini", "gpt-4.1 mini"),
+        ("übung-模型", "übung-模型"),
+        ("\u{202e}o4-tpg", "\u{fffd}o4-tpg"),
+        ("a\u{2028}b\u{2029}c\u{200b}d\u{feff}", "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}"),
+        ("a\\nb\\u001b[31m\\u0000\\u009b\\u00ad", "a\u{fffd}b\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}"),
+        ("a\u{2066}b\u{2069}\u{e0041}", "a\u{fffd}b\u{fffd}\u{fffd}"),
+    ] {
+        let content = format!(r#"{{"model":"{written}"}}"#);
+        assert_eq!(told(JSON, &content).1.as_deref(), Some(expected), "{content}");
+        assert_eq!(told(EVENTS, &format!("data: {content}\n\n")).1.as_deref(), Some(expected), "{content}");
+    }
+}
+
+#[test]
 fn a_usage_counts_only_in_its_place() {
     for (content, expected) in [
         (r#"{"usage":{"input_tokens":1},"usage":{"input_tokens":2}}"#, Some([2, 0, 0, 0])),
