@@ -325,6 +325,42 @@ live("while nobody looks nothing is told", async ({ page, asked }) => {
   assert.equal(asked.filter((address) => address.endsWith("/status/events")).length, 2);
 });
 
+test("one viewer too many is told all the same, and watches once there is room", async (t) => {
+  const server = await told(proxy.url, null);
+  t.after(server.close);
+  const { page, context } = await open(browser, server.url);
+  await untilText(page, "#link", /^Too many viewers/);
+  await untilText(page, "#state-word", "Ready");
+  await untilText(page, "#n-requests", /\d/);
+  assert.deepEqual(await accessibility(page), []);
+  server.admit([["status", await statusOf(proxy.url)]]);
+  await page.locator('html[data-link="live"]').waitFor();
+  await untilText(page, "#link", "Live");
+  await context.close();
+});
+
+for (const width of [1200, 360]) {
+  test(`a long name is cut and told whole, and leaves room for numbers, ${width}`, async (t) => {
+    const status = await statusOf(proxy.url);
+    const long = "ft:gpt-4.1-mini-2025-04-14".padEnd(256, "-of-somebody");
+    const used = (app, model) => ({ app, model, requests: 12, unknown: 0, input: 34, cached: 5, output: 67, reasoning: 8 });
+    const usage = [used("website", "gpt-4o"), used("website", long), used("a".repeat(128), "o3")];
+    const server = await told(proxy.url, [["status", { ...status, usage }]]);
+    t.after(server.close);
+    const { page, context } = await openLive(browser, server.url, { viewport: { width, height: 900 } });
+    await untilText(page, "#usage", new RegExp(long));
+    assert.equal(await page.locator("#usage tr:nth-child(2) td:nth-child(2)").getAttribute("title"), long);
+    await picture(page, `long-name-${width}`);
+    // As far as one sees without scrolling: all numbers, or on a phone the first two.
+    const seen = await page.evaluate(() => {
+      const end = document.querySelector("#usage").closest(".scroll").getBoundingClientRect().right;
+      return [...document.querySelectorAll("#usage tr:first-child td.n")].filter((cell) => cell.getBoundingClientRect().right <= end + 1).length;
+    });
+    assert.ok(seen >= (width === 360 ? 2 : 5), `${seen}`);
+    await context.close();
+  });
+}
+
 test("the countdown goes by the clock alone", async (t) => {
   const server = await told(proxy.url, [["status", await statusOf(proxy.url)]]);
   t.after(server.close);

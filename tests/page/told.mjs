@@ -2,10 +2,15 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 
-/** Serves the page of the proxy at `url`, and `events` in place of its own: pairs of a name and what it says. */
+/**
+ * Serves the page of the proxy at `url`, and `events` in place of its own: pairs of a name and what it says. Without any there
+ * is no room for one more viewer, until somebody is admitted.
+ */
 export async function told(url, events) {
+  const admit = (others) => { events = others; };
   const server = createServer(async (request, response) => {
     if (request.url === "/status/events") {
+      if (!events) return response.writeHead(503).end();
       response.writeHead(200, { "content-type": "text/event-stream" });
       for (const [name, content] of events) response.write(`event: ${name}\ndata: ${JSON.stringify(content)}\n\n`);
       return;
@@ -20,5 +25,5 @@ export async function told(url, events) {
     server.closeAllConnections();
     server.close();
   };
-  return { url: `http://127.0.0.1:${server.address().port}/`, close };
+  return { url: `http://127.0.0.1:${server.address().port}/`, close, admit };
 }

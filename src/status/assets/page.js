@@ -2,11 +2,13 @@
 
 const LONGEST_SILENCE = 15_000;
 const PATIENCE = 5_000;
+/** Less than that, so that an answer never comes to the next attempt. */
+const LONGEST_ANSWER = 4_000;
 let source;
 let heardAt = 0;
 let again;
 
-/** @param {"connecting"|"live"|"lost"} link */
+/** @param {"connecting"|"live"|"polled"|"lost"} link */
 function setLink(link, text) {
   document.documentElement.dataset.link = link;
   say(at("link"), text);
@@ -45,10 +47,11 @@ function look() {
 }
 
 /** What is shown is no longer what is. The browser tries again by itself, unless it was refused. */
-function lost() {
+async function lost() {
   if (source.readyState === EventSource.CLOSED) {
     clearTimeout(again);
     again = setTimeout(connect, PATIENCE);
+    if (await isToldOnce()) return;
   }
   if (document.documentElement.dataset.link === "lost") return;
   const since = timeOf(new Date((heardAt || Date.now()) + skew));
@@ -63,10 +66,28 @@ function lost() {
   deploymentsDue = 0;
 }
 
+/** Whoever is refused may be one viewer too many: the proxy is there, and says once how things are. Whether it did. */
+async function isToldOnce() {
+  try {
+    const answer = await fetch("status", { signal: AbortSignal.timeout(LONGEST_ANSWER) });
+    if (!answer.ok) return false;
+    const status = await answer.json();
+    if (document.hidden) return true;
+    showStatus(status);
+    void refreshDeployments(status);
+  } catch {
+    return false;
+  }
+  heardAt = Date.now();
+  setLink("polled", "Too many viewers: asked every 5 seconds, without charts");
+  return true;
+}
+
 function everySecond() {
+  if (document.documentElement.dataset.link === "polled") tick();
   if (document.documentElement.dataset.link !== "live") return;
   if (Date.now() - heardAt > LONGEST_SILENCE) {
-    lost();
+    void lost();
     connect();
     return;
   }

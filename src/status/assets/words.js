@@ -71,7 +71,7 @@ function countdown(seconds) {
 /** Whose request it was: `-` is whoever is no known app. */
 const appName = (name) => (name === "-" ? "no app" : name);
 
-/** Rows of text in a table's body; those that are there are kept. Columns from `numbers` on are numbers. */
+/** Rows of text in a table's body; those that are there are kept. Columns from `numbers` on are numbers; others may be cut. */
 function fill(body, rows, numbers) {
   while (body.rows.length > rows.length) body.deleteRow(-1);
   rows.forEach((cells, i) => {
@@ -79,6 +79,7 @@ function fill(body, rows, numbers) {
     cells.forEach((text, j) => {
       const cell = row.cells[j] ?? row.insertCell();
       if (j >= numbers) cell.className = "n";
+      else cell.title = text;
       say(cell, text);
     });
   });
