@@ -55,6 +55,8 @@ struct Ready {
     interim: Option<Interim>,
     /// Whether it asks to switch to another protocol, until that is done.
     switching: Option<Switching>,
+    /// Who is told that it goes to the resource.
+    asked: Option<Asked>,
     /// What stands in `Authorization`; nothing if that is a key of the caller's that passes.
     token: Option<Arc<Token>>,
 }
@@ -129,7 +131,7 @@ impl Forwarder {
         if let Some(sent) = sent {
             upload.count(sent);
         }
-        if let Some(watch) = asked.and_then(|asked| asked.watch(&parts.headers)) {
+        if let Some(watch) = asked.as_ref().and_then(|asked| asked.watch(&parts.headers)) {
             upload.watch(watch);
         }
         // A key of ours may look like one.
@@ -165,7 +167,7 @@ impl Forwarder {
                 parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
             }
         }
-        let mut ready = Ready { parts, target, upload, interim, switching, token: None };
+        let mut ready = Ready { parts, target, upload, interim, switching, asked, token: None };
         if let Some(token) = token {
             ready.authorize(token);
         }

@@ -151,6 +151,9 @@ impl Upstream {
         if !connection.is_http2() {
             interim::pass_on(&mut request, ready.interim.clone(), permission.clone());
         }
+        if let Some(asked) = &ready.asked {
+            asked.goes();
+        }
         let upload = &mut ready.upload;
         let overdue = async {
             match upload.taken(self.idle_timeout).await {

@@ -3,6 +3,7 @@
 //! What a caller writes there is its own affair, and told only if it looks like a name. Nothing is decided by it: whether a
 //! model may be asked for is a matter of [`crate::apps::models`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{CONTENT_ENCODING, HeaderMap};
@@ -15,9 +16,15 @@ const LONGEST_NAME: usize = 64;
 /// How much of the content is looked at. Some clients write the model behind all messages.
 const LONGEST_LOOK: usize = 1 << 20;
 
-/// The model of one request, once that is known: an extension of the request. Cheap to clone.
+/// The model of one request, once that is known, and whether it was asked: an extension of the request. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Asked(Arc<OnceLock<Box<str>>>);
+pub struct Asked(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    model: OnceLock<Box<str>>,
+    has_gone: AtomicBool,
+}
 
 impl Asked {
     /// The request asks for `model`, if that is a name; what was known before wins.
@@ -25,14 +32,25 @@ impl Asked {
         let is_name = (1..=LONGEST_NAME).contains(&model.len()) && model.bytes().all(|byte| byte.is_ascii_graphic());
         if is_name {
             // Already known: then that stays.
-            let _ = self.0.set(model.into());
+            let _ = self.0.model.set(model.into());
         }
     }
 
     /// The model, if it is known.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
-        self.0.get().map(AsRef::as_ref)
+        self.0.model.get().map(AsRef::as_ref)
+    }
+
+    /// The request begins to go to the resource.
+    pub fn goes(&self) {
+        self.0.has_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the resource may have seen any of the request.
+    #[must_use]
+    pub fn has_gone(&self) -> bool {
+        self.0.has_gone.load(Ordering::Relaxed)
     }
 
     /// Looks for the model in content with `fields`, if that can be read and it is not known yet.

@@ -266,8 +266,12 @@ impl Drop for Exchange {
         let finished = self.finished();
         let models = [finished.model, finished.answered_by];
         let model = self.operation.asks_a_model().then(|| self.recorder.name(models, finished.is_granted())).flatten();
-        if let Some(meter) = self.meter.as_ref().filter(|_| self.operation.costs(&self.method)) {
-            self.recorder.spent(self.app.name(), self.operation, model.as_deref(), meter.usage());
+        let usage = match &self.meter {
+            Some(meter) => Some(meter.usage()),
+            None => self.is_unanswered().then_some(None),
+        };
+        if let Some(usage) = usage.filter(|_| self.operation.costs(&self.method)) {
+            self.recorder.spent(self.app.name(), self.operation, model.as_deref(), usage);
         }
         let finished = Finished { counted_as: model.as_ref(), ..finished };
         self.recorder.finished(&finished);
@@ -304,6 +308,11 @@ macro_rules! line {
 }
 
 impl Exchange {
+    /// Whether the request went to the resource and the caller did not wait for the answer, which may cost what it would have.
+    fn is_unanswered(&self) -> bool {
+        matches!(self.end, End::Abandoned) && self.status.is_none() && self.asked.has_gone()
+    }
+
     fn finished(&self) -> Finished<'_> {
         let meter = self.meter.as_deref();
         Finished {

@@ -328,21 +328,62 @@ async fn a_conversation_is_counted_and_takes_no_time() {
     assert!(!samples.contains_key(&first_byte("count", "/v1/realtime")));
 }
 
-#[tokio::test]
-async fn who_leaves_before_the_answer_has_no_status() {
-    let world = World::new().await;
-    world.fault(Route::Chat, Action::Hang, Some(1));
+/// Asks for a chat, and leaves once `asked` is so.
+async fn leave(world: &World, content: &Value, asked: impl Future<Output = ()>) {
     let mut caller = Caller::connect(world.proxy.address, false).await;
-    let request =
-        Request::post(CHAT).header("content-type", "application/json").body(Body::from(chat(false).to_string()));
+    let request = Request::post(CHAT).header("content-type", "application/json").body(Body::from(content.to_string()));
     {
         let mut asking = std::pin::pin!(caller.send(request.unwrap()));
         tokio::select! {
             answer = &mut asking => panic!("{answer:?}"),
-            _ = within(world.azure.control().until(|state| state.count(Route::Chat) == 1)) => {}
+            () = within(asked) => {}
         }
     }
     caller.vanish().await;
+}
+
+/// Leaves once the resource has been asked, and before it has answered.
+async fn leave_unanswered(world: &World, content: &Value) {
+    let chats = world.azure.control().count(Route::Chat);
+    world.fault(Route::Chat, Action::Hang, Some(1));
+    leave(world, content, async {
+        world.azure.control().until(|state| state.count(Route::Chat) == chats + 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_waited_for_may_have_cost_something() {
+    let world = World::new().await;
+    leave_unanswered(&world, &chat(false)).await;
+    until(&world, &[(unknown("-", "-"), 1.0)]).await;
+    post(&world, CHAT, "unused", &chat(false)).await;
+    leave_unanswered(&world, &chat(false)).await;
+    leave_unanswered(&world, &json!({ "model": "made-up", "messages": [] })).await;
+    let expected = [(unknown("-", "-"), 2.0), (unknown("-", "gpt-4o-mini"), 1.0)];
+    let samples = until(&world, &expected).await;
+    assert!(!samples.keys().any(|series| series.contains("made-up")), "{samples:?}");
+}
+
+#[tokio::test]
+async fn what_was_never_sent_costs_nothing() {
+    let world = World::with(&[], |azure| {
+        azure.control().fault(Fault::new(Route::Imds, Action::Hang));
+    })
+    .await;
+    let in_flight = "aoai_proxy_in_flight_requests".to_owned();
+    leave(&world, &chat(false), async {
+        until(&world, &[(in_flight, 1.0)]).await;
+    })
+    .await;
+    let samples = until(&world, &[(requests(CHAT, "POST", "-", "-"), 1.0)]).await;
+    assert!(!samples.keys().any(|series| series.contains("unknown_usage_total{")), "{samples:?}");
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_answer_has_no_status() {
+    let world = World::new().await;
+    leave_unanswered(&world, &chat(false)).await;
     let samples = until(&world, &[(requests(CHAT, "POST", "-", "-"), 1.0), (duration("count", CHAT), 1.0)]).await;
     assert!(!samples.contains_key(&first_byte("count", CHAT)), "nothing came");
     assert_eq!(samples[&errors("broke_off")], 0.0);
