@@ -89,7 +89,7 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
         /// What could not be done.
-        source: Box<FileError>,
+        source: Box<Self>,
     },
     /// Something else is wrong with it, for now or for good.
     #[error("cannot {doing} the usage ledger {}: {why}; usage.database names the file", path.display())]
