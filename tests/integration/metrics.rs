@@ -524,7 +524,9 @@ fn described(text: &str) -> Described {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_page_says_what_there_is() {
-    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let database = format!("usage.database={}", directory.path().join("usage.db").display());
+    let world = World::with(&["usage.enabled=true", &database], |_| ()).await;
     post(&world, CHAT, "unused", &chat(false)).await;
     post(&world, CHAT, "unused", &chat(true)).await;
     let exposed = [(tokens("-", "gpt-4o-mini", "input"), 5.0), (unknown("-", "gpt-4o-mini"), 1.0)];

@@ -69,7 +69,12 @@ const MISTAKES: &[Mistake] = &[
     ("a user that there is not", "[access]\npeer_users = [\"nobody-of-that-name\"]", &[ENDPOINT], &[]),
     ("a level that there is not", "", &[ENDPOINT], &["--log-level", "verbose"]),
     ("a format that there is not", "", &[ENDPOINT], &["--log-format", "xml"]),
-    ("a collector without its scheme", "", &[ENDPOINT, ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")], &[]),
+    (
+        "a collector without its scheme",
+        "",
+        &[ENDPOINT, ("AOAI_PROXY__TELEMETRY__OTLP_ENDPOINT", "collector:4317")],
+        &[],
+    ),
     (
         "a collector's address with a key in it",
         "[telemetry]\notlp_endpoint = \"https://me:hunter2@collector:4318\"",

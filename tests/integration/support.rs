@@ -150,8 +150,7 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let tls = tls::client(&config.upstream.authorities).expect("TLS");
     let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
     let lifecycle = Lifecycle::new();
-    let app =
-        App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), Books::default()).expect("an app");
+    let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), books).expect("an app");
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
     let address = listeners.address().expect("its address");
     app.start();
