@@ -10,6 +10,7 @@ use aoai_auth_proxy::clock::ManualClock;
 use aoai_auth_proxy::config::{Config, Overrides};
 use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Options, Recorded, Route};
 use aoai_auth_proxy::identity::credential::Credentials;
+use aoai_auth_proxy::ledger::Ledger;
 use aoai_auth_proxy::lifecycle::Lifecycle;
 use aoai_auth_proxy::server::{Drained, Listeners, serve};
 use aoai_auth_proxy::tls;
@@ -150,6 +151,9 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let tls = tls::client(&config.upstream.authorities).expect("TLS");
     let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
     let lifecycle = Lifecycle::new();
+    // Told of, and not written to.
+    let open = |settings| Ledger::open(settings, clock.clone()).expect("a ledger").condition();
+    let books = Books { ledger: config.ledger.as_ref().map(open), ..Books::default() };
     let app = App::new(&config, &tls, &credentials, clock.clone(), lifecycle.clone(), books).expect("an app");
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
     let address = listeners.address().expect("its address");
