@@ -333,9 +333,11 @@ test("one viewer too many is told all the same, and watches once there is room",
   await untilText(page, "#state-word", "Ready");
   await untilText(page, "#n-requests", /\d/);
   assert.deepEqual(await accessibility(page), []);
+  await picture(page, "polled");
   server.admit([["status", await statusOf(proxy.url)]]);
   await page.locator('html[data-link="live"]').waitFor();
   await untilText(page, "#link", "Live");
+  await page.locator("#c-requests").waitFor();
   await context.close();
 });
 
