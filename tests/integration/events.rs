@@ -114,9 +114,8 @@ async fn whoever_watches_sees_what_happens() {
 async fn there_is_something_to_hear_when_nothing_happens() {
     let world = World::new().await;
     let mut watch = Watch::begin(&world).await;
-    // Each slot has its end, and the one after it is heard of.
-    let newest = *watch.slots.keys().last().unwrap();
-    while *watch.slots.keys().last().unwrap() <= newest {
+    // More than once, or it might be the last that was begun with.
+    for _ in 0..2 {
         watch.next().await.unwrap();
     }
     assert_eq!(watch.slots.last_key_value().unwrap().1["requests"], 0);
