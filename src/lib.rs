@@ -73,6 +73,7 @@
 //! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
 //!   back, and links between pages are followed on the same host only.
 
+pub(crate) mod alarm;
 pub mod app;
 pub mod apps;
 pub mod cli;
@@ -84,6 +85,7 @@ pub mod error;
 pub mod explain;
 pub mod forward;
 pub mod guard;
+pub(crate) mod http1;
 pub mod identity;
 pub mod inspect;
 pub mod ledger;

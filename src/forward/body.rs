@@ -9,14 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::fields;
-use super::permission::UntilOver;
-use super::pool::Lease;
-use super::silence::Silence;
+use super::incoming::{self, Incoming};
 use crate::telemetry::exchange::Exchange;
 
 /// How long content is waited for that is looked at before its turn: a refusal comes at once.
@@ -31,11 +28,9 @@ pub struct ResponseBody {
     failed: Option<BodyError>,
     /// Whether what comes before the end has had time to be written.
     paused: bool,
-    /// Given back when the content has ended as it should; dropped otherwise, which closes the connection or stream.
-    lease: Option<Lease>,
-    /// Held for a request whose content was not asked for.
-    _until_over: Option<UntilOver>,
-    silence: Silence,
+    /// When something last came, and for how long nothing may.
+    last: Instant,
+    longest_silence: Duration,
     exchange: Option<Exchange>,
     /// Who accounts for what follows the switch to another protocol.
     tunnel: Option<oneshot::Sender<Exchange>>,
@@ -46,32 +41,24 @@ pub struct ResponseBody {
 pub enum BodyError {
     /// The upstream broke off.
     #[error("the upstream broke off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The upstream fell silent.
     #[error("the upstream was silent for {} s", .0.as_secs())]
     Silent(Duration),
 }
 
 impl ResponseBody {
-    pub(super) fn new(
-        incoming: Incoming,
-        lease: Lease,
-        until_over: Option<UntilOver>,
-        longest_silence: Duration,
-    ) -> Self {
-        let mut body = Self {
+    pub(super) fn new(incoming: Incoming, longest_silence: Duration) -> Self {
+        Self {
             incoming,
             ahead: VecDeque::new(),
             failed: None,
             paused: false,
-            lease: Some(lease),
-            _until_over: until_over,
-            silence: Silence::new(longest_silence),
+            last: Instant::now(),
+            longest_silence,
             exchange: None,
             tunnel: None,
-        };
-        body.settle_if_ended();
-        body
+        }
     }
 
     /// The head says that another protocol follows: what passes then is accounted for by the tunnel.
@@ -125,46 +112,28 @@ impl ResponseBody {
         self.ahead.iter().filter_map(Frame::data_ref).map(Bytes::len).sum()
     }
 
-    fn settle_if_ended(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.settle();
-        }
-    }
-
-    fn settle(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-    }
-
-    /// The connection is not used again, and the caller's response is not ended as if it were whole.
-    fn break_off(&mut self, error: BodyError) -> BodyError {
-        self.lease = None;
-        error
-    }
-
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match self.incoming.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.silence.broken();
-                if frame.is_trailers() {
-                    // Nobody asks for more after trailers.
-                    self.settle();
-                } else {
-                    self.settle_if_ended();
-                }
+                self.last = Instant::now();
                 Poll::Ready(Some(Ok(fields::clean_response_frame(frame))))
             }
-            Poll::Ready(None) => {
-                self.settle();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.break_off(BodyError::Upstream(error))))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Pending => {
-                ready!(self.silence.poll(cx));
-                Poll::Ready(Some(Err(self.break_off(BodyError::Silent(self.silence.longest())))))
+                let (end, silent) = (self.last + self.longest_silence, BodyError::Silent(self.longest_silence));
+                self.incoming.alarm().poll_until(cx, end).map(|()| {
+                    self.incoming.give_up();
+                    Some(Err(silent))
+                })
             }
         }
+    }
+}
+
+impl From<incoming::Error> for BodyError {
+    fn from(error: incoming::Error) -> Self {
+        Self::Upstream(error.into())
     }
 }
 

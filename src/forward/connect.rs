@@ -14,9 +14,9 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tower::{Service, ServiceExt};
 
+use super::link::Link;
 use crate::config::{ProxyRules, Upstream};
 use crate::error::{Causes, ProxyError, Unreachable};
 
@@ -30,24 +30,6 @@ pub(super) enum Offer {
     Either,
     /// HTTP/1.1 only: what switches protocols begins as that.
     Http1,
-}
-
-/// What a connection came to.
-pub(super) enum Connected {
-    /// Without TLS, to a loopback host.
-    Plain(TcpStream),
-    /// With TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connected {
-    /// Whether both sides agreed on HTTP/2 (RFC 7301).
-    pub(super) fn speaks_http2(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
-    }
 }
 
 /// Makes connections to one endpoint.
@@ -98,7 +80,7 @@ impl Connector {
         self.destination.authority().map_or_else(String::new, ToString::to_string)
     }
 
-    pub(super) async fn connect(&self, offer: Offer) -> Result<Connected, ProxyError> {
+    pub(super) async fn connect(&self, offer: Offer) -> Result<Link, ProxyError> {
         match timeout(self.deadline, self.attempt(offer)).await {
             Ok(connected) => connected,
             Err(_) => Err(self.overdue()),
@@ -124,17 +106,17 @@ impl Connector {
         self.unreachable(problem, Unreachable::Timeout)
     }
 
-    async fn attempt(&self, offer: Offer) -> Result<Connected, ProxyError> {
+    async fn attempt(&self, offer: Offer) -> Result<Link, ProxyError> {
         let tcp = self.tcp().await?;
         if self.destination.scheme() == Some(&Scheme::HTTP) {
-            return Ok(Connected::Plain(tcp));
+            return Ok(Link::Plain(tcp));
         }
         let tls = match offer {
             Offer::Either => &self.tls,
             Offer::Http1 => &self.tls_http1,
         };
         let stream = tls.connect(self.name.clone(), tcp).await.map_err(|error| self.network_error(&error))?;
-        Ok(Connected::Tls(Box::new(stream)))
+        Ok(Link::Tls(Box::new(stream)))
     }
 
     async fn tcp(&self) -> Result<TcpStream, ProxyError> {

@@ -1,16 +1,14 @@
-//! From a connected socket to something that sends requests: HTTP/1.1, HTTP/1.1 that may switch protocols, HTTP/2.
+//! From a connected socket to something that sends requests over HTTP/2.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::AbortHandle;
 
-use super::deaf::MayBeDeaf;
 use super::listening::Listening;
 use super::upload::RequestBody;
 use crate::error::Causes;
@@ -27,25 +25,6 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const STREAMS_UNTOLD: usize = 100;
 
 pub(super) type Http2 = http2::SendRequest<RequestBody>;
-
-/// An HTTP/1.1 connection: carries one request at a time.
-#[derive(Debug)]
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    /// Whether a byte has come since the last request was sent.
-    pub(super) heard: Arc<AtomicBool>,
-    _task: Option<Task>,
-}
-
-/// What carries a connection, and ends with it: by itself it would wait for a resource that takes nothing.
-#[derive(Debug)]
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// The streams of an HTTP/2 connection: one reference for the pool and one for each request under way.
 #[derive(Debug)]
@@ -64,28 +43,6 @@ impl Streams {
     pub(super) fn have_room(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) <= self.most.load(Ordering::Relaxed)
     }
-}
-
-pub(super) async fn http1<I>(io: I) -> Result<Http1, hyper::Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let heard = Arc::new(AtomicBool::new(false));
-    let hearing = heard.clone();
-    let io = Listening { io: MayBeDeaf::new(io), on_read: move |_: &[u8]| hearing.store(true, Ordering::Relaxed) };
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-    let task = Task(tokio::spawn(run(connection)).abort_handle());
-    Ok(Http1 { sender, heard, _task: Some(task) })
-}
-
-pub(super) async fn http1_that_may_switch<I>(io: I) -> Result<Http1, hyper::Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(MayBeDeaf::new(io))).await?;
-    // What it switches to outlives the right to send requests.
-    tokio::spawn(run(connection.with_upgrades()));
-    Ok(Http1 { sender, heard: Arc::default(), _task: None })
 }
 
 pub(super) async fn http2<I>(io: I) -> Result<(Http2, Arc<Streams>), hyper::Error>

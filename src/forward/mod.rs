@@ -2,12 +2,12 @@
 
 pub mod body;
 pub(crate) mod connect;
-mod deaf;
 pub mod fields;
 mod handshake;
-mod interim;
+mod http1;
+mod incoming;
+mod link;
 mod listening;
-mod permission;
 mod pool;
 mod refusal;
 mod silence;

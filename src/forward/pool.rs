@@ -1,16 +1,15 @@
 //! Connections to the upstream that are open: HTTP/1.1 ones that wait for work, HTTP/2 ones that many requests share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::connect::{Connected, Connector, Offer};
-use super::handshake::{self, Http1, Http2, Streams};
-use super::upload::RequestBody;
+use super::connect::{Connector, Offer};
+use super::handshake::{self, Http2, Streams};
+use super::http1::Wire;
+use super::link::Link;
 use crate::clock::SharedClock;
 use crate::error::{Causes, ProxyError};
 
@@ -36,11 +35,13 @@ pub(super) struct Pool {
 struct Open {
     idle: Vec<Idle>,
     shared: Vec<Shared>,
+    /// Whether somebody sees to it that idle ones are closed in time.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
 struct Idle {
-    connection: Http1,
+    wire: Box<Wire>,
     since: SystemTime,
 }
 
@@ -54,29 +55,14 @@ struct Shared {
 /// A connection, for one request.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Http1(Http1),
+    Http1(Box<Wire>),
     Http2(Http2, Arc<Streams>),
-    Switchable(Http1),
 }
 
 /// A connection, and whether it has carried requests before.
 pub(super) struct Checkout {
     pub(super) connection: Connection,
     pub(super) reused: bool,
-}
-
-/// The right to use a connection until a response has ended.
-#[derive(Debug)]
-pub(super) enum Lease {
-    Http1(Http1, Arc<Pool>),
-    /// Counts as a stream of its connection as long as it lives.
-    Http2 {
-        _stream: Arc<Streams>,
-    },
-    /// The connection ends with it.
-    Switchable {
-        _connection: Http1,
-    },
 }
 
 impl Pool {
@@ -103,21 +89,17 @@ impl Pool {
         }
     }
 
-    /// Another connection than `dead`, which was open and failed.
-    pub(super) async fn replace(&self, dead: &Connection) -> Result<Checkout, ProxyError> {
-        if let Connection::Http2(_, streams) = dead {
+    /// Another connection than one that was open and failed: than the one whose streams are `dead`, if many shared it.
+    pub(super) async fn replace(&self, dead: Option<&Arc<Streams>>) -> Result<Checkout, ProxyError> {
+        if let Some(streams) = dead {
             self.open().shared.retain(|shared| !Arc::ptr_eq(&shared.streams, streams));
         }
         self.connect().await
     }
 
     /// A connection for one request that may switch protocols: HTTP/1.1, shared with nobody.
-    pub(super) async fn connect_to_switch(&self) -> Result<Connection, ProxyError> {
-        let connection = match self.connector.connect(Offer::Http1).await? {
-            Connected::Plain(stream) => handshake::http1_that_may_switch(stream).await,
-            Connected::Tls(stream) => handshake::http1_that_may_switch(*stream).await,
-        };
-        connection.map(Connection::Switchable).map_err(|error| self.protocol_error(&error))
+    pub(super) async fn connect_to_switch(&self) -> Result<Box<Wire>, ProxyError> {
+        self.connector.connect(Offer::Http1).await.map(|link| Box::new(Wire::new(link)))
     }
 
     /// A new connection. While the upstream may speak HTTP/2 a crowd makes one together, and shares its failure.
@@ -158,22 +140,21 @@ impl Pool {
             shared.last_used = now;
             return Some(Connection::Http2(shared.sender.clone(), shared.streams.clone()));
         }
-        while let Some(idle) = open.idle.pop() {
-            if idle.connection.sender.is_ready() && fresh(idle.since) {
-                return Some(Connection::Http1(idle.connection));
+        while let Some(mut idle) = open.idle.pop() {
+            if fresh(idle.since) && idle.wire.is_quiet() {
+                return Some(Connection::Http1(idle.wire));
             }
         }
         None
     }
 
-    async fn shake_hands(&self, connected: Connected) -> Result<Connection, ProxyError> {
-        let http2 = connected.speaks_http2();
-        self.http1_only.store(!http2, Ordering::Relaxed);
-        let connection = match connected {
-            Connected::Plain(stream) => handshake::http1(stream).await.map(Connection::Http1),
-            Connected::Tls(stream) if http2 => handshake::http2(*stream).await.map(|shared| self.share(shared)),
-            Connected::Tls(stream) => handshake::http1(*stream).await.map(Connection::Http1),
-        };
+    async fn shake_hands(&self, link: Link) -> Result<Connection, ProxyError> {
+        let is_http2 = link.speaks_http2();
+        self.http1_only.store(!is_http2, Ordering::Relaxed);
+        if !is_http2 {
+            return Ok(Connection::Http1(Box::new(Wire::new(link))));
+        }
+        let connection = handshake::http2(link).await.map(|shared| self.share(shared));
         connection.map_err(|error| self.protocol_error(&error))
     }
 
@@ -187,12 +168,27 @@ impl Pool {
         ProxyError::UpstreamProtocol { host: self.host(), problem: Causes(error).to_string() }
     }
 
-    fn keep(&self, connection: Http1) {
+    /// A connection waits for another request.
+    pub(super) fn keep(self: &Arc<Self>, wire: Box<Wire>) {
         let since = self.clock.now();
         let mut open = self.open();
-        if open.idle.len() < MOST_IDLE {
-            open.idle.push(Idle { connection, since });
+        if open.idle.len() >= MOST_IDLE {
+            return;
         }
+        open.idle.push(Idle { wire, since });
+        if !open.is_swept {
+            open.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes what has waited too long; whether any connection still waits.
+    fn close_stale(&self) -> bool {
+        let now = self.clock.now();
+        let mut open = self.open();
+        open.idle.retain(|idle| now.duration_since(idle.since).unwrap_or_default() < LONGEST_WAIT);
+        open.is_swept = !open.idle.is_empty();
+        open.is_swept
     }
 
     /// A panic elsewhere leaves nothing half done in here.
@@ -201,52 +197,13 @@ impl Pool {
     }
 }
 
-impl Connection {
-    pub(super) fn is_http2(&self) -> bool {
-        matches!(self, Self::Http2(..))
-    }
-
-    /// Sends a request; returns once the head of the response is there.
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, hyper::Error> {
-        match self {
-            Self::Http1(connection) | Self::Switchable(connection) => {
-                connection.heard.store(false, Ordering::Relaxed);
-                connection.sender.send_request(request).await
-            }
-            Self::Http2(sender, _) => sender.send_request(request).await,
-        }
-    }
-
-    /// Whether any of a response has come since the last request was sent. Over HTTP/2 an error says that none has.
-    pub(super) fn has_been_heard(&self) -> bool {
-        match self {
-            Self::Http1(connection) | Self::Switchable(connection) => connection.heard.load(Ordering::Relaxed),
-            Self::Http2(..) => false,
-        }
-    }
-
-    pub(super) fn lease(self, pool: &Arc<Pool>) -> Lease {
-        match self {
-            Self::Http1(connection) => Lease::Http1(connection, pool.clone()),
-            Self::Http2(_, stream) => Lease::Http2 { _stream: stream },
-            Self::Switchable(connection) => Lease::Switchable { _connection: connection },
-        }
-    }
-}
-
-impl Lease {
-    /// The response has ended: the connection may carry another request.
-    pub(super) fn give_back(self) {
-        let Self::Http1(mut connection, pool) = self else { return };
-        if connection.sender.is_ready() {
-            pool.keep(connection);
-        } else if !connection.sender.is_closed() {
-            // The connection's own task has yet to notice, or is still sending a request that was answered early.
-            tokio::spawn(async move {
-                if let Ok(Ok(())) = timeout(LONGEST_WAIT, connection.sender.ready()).await {
-                    pool.keep(connection);
-                }
-            });
+/// Closes idle connections of `pool` in time, as long as there are any.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        sleep(LONGEST_WAIT).await;
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.close_stale() {
+            return;
         }
     }
 }

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Request, Version};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::body::BodyError;
+use super::http1::Switched;
 use super::listening::Listening;
 use crate::apps::KEY_PROTOCOL;
 use crate::inspect::usage::{SocketUsageReader, Usage};
@@ -83,18 +82,13 @@ pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
 }
 
 /// Passes bytes between the two sides once both have switched, in a task of its own, and ends `exchange` with them.
-pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duration) -> oneshot::Sender<Exchange> {
+pub(super) fn join(caller: Switch, resource: Switched, longest_silence: Duration) -> oneshot::Sender<Exchange> {
     let (account, accounted) = oneshot::channel::<Exchange>();
     tokio::spawn(async move {
         let Ok(mut exchange) = accounted.await else { return };
         // Without a caller any more, the exchange counts as abandoned.
         let Some((caller, held)) = caller.switched().await else { return };
-        let passing = async {
-            match resource.await {
-                Ok(resource) => pass(caller, resource, longest_silence, &mut exchange).await,
-                Err(error) => exchange.broke_off(&error),
-            }
-        };
+        let passing = pass(caller, resource, longest_silence, &mut exchange);
         held.running().unless_cut_off(passing).await;
         // Before `held`: whoever waits for the end wants to have heard of it.
         drop(exchange);
@@ -102,7 +96,7 @@ pub(super) fn join(caller: Switch, resource: OnUpgrade, longest_silence: Duratio
     account
 }
 
-async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, exchange: &mut Exchange) {
+async fn pass(caller: Rewound, resource: Switched, longest_silence: Duration, exchange: &mut Exchange) {
     let heard = Mutex::new(Instant::now());
     let received = AtomicU64::new(0);
     let hear = || *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -115,7 +109,7 @@ async fn pass(caller: Rewound, resource: Upgraded, longest_silence: Duration, ex
         let told = |usage: Option<Usage>, model: Option<&str>| spending.spent(usage, model);
         usage.lock().unwrap_or_else(PoisonError::into_inner).read(bytes, told);
     };
-    let mut resource = Listening { io: EndsAnyhow(TokioIo::new(resource)), on_read };
+    let mut resource = Listening { io: EndsAnyhow(resource), on_read };
     tokio::select! {
         ended = copy_bidirectional(&mut caller, &mut resource) => match ended {
             Ok(_) => exchange.completed(),

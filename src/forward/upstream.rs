@@ -1,31 +1,41 @@
 //! One request to the resource: over an open connection or a new one, within the deadline for a response.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
-use http_body::Body;
-use hyper::body::Incoming;
+use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::uri::{self, Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::ext::ReasonPhrase;
 use rustls::ClientConfig;
-use tokio::time::sleep;
+use tokio::time::Instant;
 
 use super::body::ResponseBody;
 use super::connect::Connector;
-use super::permission::Permission;
+use super::handshake::{Http2, Streams};
+use super::http1::{self, Content as Http1Content, RequestHead, Wire};
+use super::incoming::{Error, Incoming};
 use super::pool::{Checkout, Connection, Pool};
 use super::upload::{RequestBody, Stall, Upload};
-use super::{Ready, fields, interim, upgrade};
+use super::{Ready, fields, upgrade};
+use crate::alarm::Alarm;
 use crate::apps::models::Screening;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError, RequestPart};
 use crate::server::{Content, list};
 
-/// The head of a response, and what was said to whoever holds its request's content back.
-type Answered = (Response<Incoming>, Option<Permission>);
+/// A connection that failed.
+struct Dead {
+    error: Error,
+    /// Whether any of a response had come.
+    has_been_heard: bool,
+    /// What others share, if it was shared.
+    streams: Option<Arc<Streams>>,
+}
 
 /// The resource, as something that answers requests.
 #[derive(Debug)]
@@ -77,13 +87,10 @@ impl Upstream {
         let mut checkout = self.pool.checkout().await?;
         let mut retried = false;
         loop {
-            let Checkout { mut connection, reused } = checkout;
-            let error = match self.ask(&mut connection, ready).await? {
-                Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(self.failed("it switched protocols unasked", &ready.upload));
-                }
-                Ok((response, permission)) => return Ok(self.pass_on(response, connection, permission)),
-                Err(error) => error,
+            let Checkout { connection, reused } = checkout;
+            let Dead { error, has_been_heard, streams } = match self.ask(connection, ready).await? {
+                Ok(response) => return Ok(response),
+                Err(dead) => dead,
             };
             // A kept connection may have been closed by the other side just now: once more, on another one. Not if any of
             // an answer has come: the request may have been acted upon.
@@ -91,12 +98,12 @@ impl Upstream {
                 Some(reason) => reason == h2::Reason::REFUSED_STREAM,
                 None => reused,
             };
-            if !unread || retried || connection.has_been_heard() || ready.upload.fault().is_some() {
+            if !unread || retried || has_been_heard || ready.upload.fault().is_some() {
                 return Err(self.failed(&Causes(&error).to_string(), &ready.upload));
             }
             tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a connection took no request");
             retried = true;
-            checkout = self.pool.replace(&connection).await?;
+            checkout = self.pool.replace(streams.as_ref()).await?;
         }
     }
 
@@ -107,25 +114,24 @@ impl Upstream {
     ///
     /// What kept the response from coming.
     pub(super) async fn switch(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut connection = self.pool.connect_to_switch().await?;
-        let asked = self.ask(&mut connection, ready).await?;
-        let (mut response, permission) =
-            asked.map_err(|error| self.failed(&Causes(&error).to_string(), &ready.upload))?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(self.pass_on(response, connection, permission));
+        let mut wire = self.pool.connect_to_switch().await?;
+        let asked = self.ask_over_http1(&mut wire, ready).await?;
+        let answer = asked.map_err(|error| self.failed(&Causes(&error).to_string(), &ready.upload))?;
+        if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(self.pass_on_http1(answer, wire, None));
         }
         let Some(caller) = ready.switching.take() else {
             return Err(self.failed("it switched protocols unasked", &ready.upload));
         };
+        let fields = answer.response.headers();
         // A 101 must say to what (RFC 9110 §15.2.2), and it must be what was asked for.
-        let protocol = response.headers().get(UPGRADE).filter(|protocol| upgrade::is_among(protocol, &caller.protocol));
+        let protocol = fields.get(UPGRADE).filter(|protocol| upgrade::is_among(protocol, &caller.protocol));
         let Some(protocol) = protocol.cloned() else {
             return Err(self.failed("it switched to a protocol that was not asked for", &ready.upload));
         };
-        let resource = hyper::upgrade::on(&mut response);
-        let mut response = self.pass_on(response, connection, permission);
+        let mut response = self.pass_on(answer.response, Incoming::nothing());
         upgrade::announce(response.headers_mut(), protocol);
-        let account = upgrade::join(caller.connection, resource, self.idle_timeout);
+        let account = upgrade::join(caller.connection, wire.into_switched(), self.idle_timeout);
         response.body_mut().switches(account);
         Ok(response)
     }
@@ -133,82 +139,129 @@ impl Upstream {
     /// One attempt: the outer error is a deadline's or the caller's, the inner one the connection's.
     async fn ask(
         &self,
-        connection: &mut Connection,
+        connection: Connection,
         ready: &mut Ready,
-    ) -> Result<Result<Answered, hyper::Error>, ProxyError> {
-        let waits = !connection.is_http2() && ready.upload.is_held_back();
-        let Some(mut body) = ready.upload.attempt() else {
-            return Err(self.failed("the connection broke off", &ready.upload));
-        };
-        let permission = waits.then(Permission::default);
-        if let Some(permission) = &permission {
-            body.wait_for(permission);
-        }
-        let mut request = self.request(&ready.parts, &ready.target, body, connection.is_http2())?;
-        if permission.is_some() {
-            request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
-        }
-        if !connection.is_http2() {
-            interim::pass_on(&mut request, ready.interim.clone(), permission.clone());
-        }
-        if let Some(asked) = &ready.asked {
-            asked.goes();
-        }
-        let upload = &mut ready.upload;
-        let overdue = async {
-            match upload.taken(self.idle_timeout).await {
-                Ok(()) => {
-                    sleep(self.response_timeout).await;
-                    self.timed_out(self.response_timeout)
+    ) -> Result<Result<Response<ResponseBody>, Dead>, ProxyError> {
+        match connection {
+            Connection::Http1(mut wire) => match self.ask_over_http1(&mut wire, ready).await? {
+                Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    Err(self.failed("it switched protocols unasked", &ready.upload))
                 }
-                Err(Stall::Resource) => self.timed_out(self.idle_timeout),
-                Err(Stall::Caller) => {
-                    ProxyError::RequestTimeout { part: RequestPart::Content, seconds: self.idle_timeout.as_secs() }
+                Ok(answer) => Ok(Ok(self.pass_on_http1(answer, wire, Some(&self.pool)))),
+                Err(error) => {
+                    Ok(Err(Dead { error: error.into(), has_been_heard: wire.has_been_heard(), streams: None }))
                 }
-            }
-        };
-        tokio::select! {
-            asked = connection.send(request) => Ok(asked.map(|response| (response, permission))),
-            error = overdue => Err(error),
+            },
+            Connection::Http2(mut sender, streams) => Ok(match self.ask_over_http2(&mut sender, ready).await? {
+                Ok(response) => {
+                    let (parts, stream) = response.into_parts();
+                    Ok(self.pass_on(Response::from_parts(parts, ()), Incoming::of_http2(stream, streams)))
+                }
+                // An error says that nothing of a response has come.
+                Err(error) => Err(Dead { error: error.into(), has_been_heard: false, streams: Some(streams) }),
+            }),
         }
     }
 
-    /// The request with its target in the form that the connection's version wants (RFC 9112 §3.2, RFC 9113 §8.3.1).
-    fn request(
+    async fn ask_over_http1(
         &self,
-        parts: &request::Parts,
-        target: &PathAndQuery,
-        body: RequestBody,
-        http2: bool,
-    ) -> Result<Request<RequestBody>, ProxyError> {
-        let mut uri = uri::Parts::default();
-        uri.path_and_query = Some(target.clone());
-        let mut request = Request::new(body);
-        *request.method_mut() = parts.method.clone();
-        *request.headers_mut() = parts.headers.clone();
-        if http2 {
-            uri.scheme = Some(self.scheme.clone());
-            uri.authority = Some(self.authority.clone());
-            *request.version_mut() = Version::HTTP_2;
-        } else {
-            request.headers_mut().insert(HOST, self.host.clone());
-            if request.body().size_hint().exact().is_none() {
-                // The library would drop the content of a GET without this.
-                request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        wire: &mut Wire,
+        ready: &mut Ready,
+    ) -> Result<Result<http1::Answer, http1::Error>, ProxyError> {
+        let expects_continue = ready.upload.is_held_back();
+        let mut body = self.attempt(ready)?;
+        if expects_continue {
+            body.hold_back();
+        }
+        let (method, fields) = (&ready.parts.method, &ready.parts.headers);
+        let head = RequestHead { method, target: &ready.target, host: &self.host, fields, expects_continue };
+        let caller = &ready.interim;
+        let interim = |status, fields: &HeaderMap| {
+            if let Some(caller) = caller {
+                let mut passed = fields.clone();
+                fields::clean_response(&mut passed);
+                caller.send(status, passed);
+            }
+        };
+        wire.send(head, body, interim, || self.deadline(ready), || self.overdue(ready)).await
+    }
+
+    async fn ask_over_http2(
+        &self,
+        sender: &mut Http2,
+        ready: &mut Ready,
+    ) -> Result<Result<Response<hyper::body::Incoming>, hyper::Error>, ProxyError> {
+        let body = self.attempt(ready)?;
+        let request = self.request(ready, body)?;
+        let mut asked = pin!(sender.send_request(request));
+        let mut alarm = Alarm::default();
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answer));
+            }
+            // The content is taken by another task, and the deadline may come nearer without anybody saying so here.
+            loop {
+                let soon = Instant::now() + self.idle_timeout.min(self.response_timeout);
+                ready!(alarm.poll_until(cx, self.deadline(ready).min(soon)));
+                if Instant::now() >= self.deadline(ready) {
+                    return Poll::Ready(Err(self.overdue(ready)));
+                }
+            }
+        })
+        .await
+    }
+
+    /// The content for one attempt.
+    fn attempt(&self, ready: &mut Ready) -> Result<RequestBody, ProxyError> {
+        let body = ready.upload.attempt().ok_or_else(|| self.failed("the connection broke off", &ready.upload))?;
+        if let Some(asked) = &ready.asked {
+            asked.goes();
+        }
+        Ok(body)
+    }
+
+    fn deadline(&self, ready: &Ready) -> Instant {
+        ready.upload.deadline(self.idle_timeout, self.response_timeout)
+    }
+
+    /// What it is that has taken too long.
+    fn overdue(&self, ready: &Ready) -> ProxyError {
+        match ready.upload.stall() {
+            None => self.timed_out(self.response_timeout),
+            Some(Stall::Resource) => self.timed_out(self.idle_timeout),
+            Some(Stall::Caller) => {
+                ProxyError::RequestTimeout { part: RequestPart::Content, seconds: self.idle_timeout.as_secs() }
             }
         }
+    }
+
+    /// The request in the form that HTTP/2 wants (RFC 9113 §8.3.1).
+    fn request(&self, ready: &Ready, body: RequestBody) -> Result<Request<RequestBody>, ProxyError> {
+        let mut uri = uri::Parts::default();
+        uri.path_and_query = Some(ready.target.clone());
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        let mut request = Request::new(body);
+        *request.method_mut() = ready.parts.method.clone();
+        *request.headers_mut() = ready.parts.headers.clone();
+        *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = Uri::from_parts(uri)
             .map_err(|error| ProxyError::InvalidRequest(format!("the request target is not one: {error}").into()))?;
         Ok(request)
     }
 
-    fn pass_on(
+    fn pass_on_http1(
         &self,
-        response: Response<Incoming>,
-        connection: Connection,
-        permission: Option<Permission>,
+        mut answer: http1::Answer,
+        wire: Box<Wire>,
+        pool: Option<&Arc<Pool>>,
     ) -> Response<ResponseBody> {
-        let (mut parts, incoming) = response.into_parts();
+        let response = std::mem::take(&mut answer.response);
+        self.pass_on(response, Incoming::Http1(Http1Content::new(wire, answer, pool.cloned())))
+    }
+
+    fn pass_on<T>(&self, response: Response<T>, incoming: Incoming) -> Response<ResponseBody> {
+        let (mut parts, _) = response.into_parts();
         fields::clean_response(&mut parts.headers);
         if incoming.is_end_stream() {
             one_length(&mut parts.headers);
@@ -222,9 +275,7 @@ impl Upstream {
         if let Some(reason) = reason {
             parts.extensions.insert(reason);
         }
-        let lease = connection.lease(&self.pool);
-        let until_over = permission.map(Permission::answered);
-        Response::from_parts(parts, ResponseBody::new(incoming, lease, until_over, self.idle_timeout))
+        Response::from_parts(parts, ResponseBody::new(incoming, self.idle_timeout))
     }
 
     fn timed_out(&self, deadline: Duration) -> ProxyError {
@@ -239,7 +290,8 @@ impl Upstream {
 
 /// Why the resource reset the request, if it did: it has not looked at the request if it refused the stream, and may have
 /// acted upon it otherwise (RFC 9113 §8.7).
-fn reset_by_resource(error: &hyper::Error) -> Option<h2::Reason> {
+fn reset_by_resource(error: &Error) -> Option<h2::Reason> {
+    let Error::Http2(error) = error else { return None };
     let cause = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
     cause.reason().filter(|_| cause.is_reset() && cause.is_remote())
 }

@@ -15,11 +15,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::sleep;
 
 use super::content::Content;
-use super::http1::MOST_FIELDS;
 use super::socket::Rewound;
 use super::streams::{Streams, is_expendable};
 use super::{Answer, Expendable, Remote, Server};
 use crate::error::{Causes, ProxyError};
+use crate::http1::fields::MOST as MOST_FIELDS;
 use crate::lifecycle::Held;
 
 /// A caller is asked this often whether it is still there…

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use super::Remote;
+use crate::http1::outgoing::Write;
 
 /// A buffer with less room than this gets more before it is read into.
 const LEAST_ROOM: usize = 1024;
@@ -96,12 +97,13 @@ impl Reader {
     }
 }
 
-impl Writer {
-    /// Writes the beginning of what `pieces` hold.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+impl Write for Writer {
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         either!(Self, self, half => Pin::new(half).poll_write_vectored(cx, pieces))
     }
+}
 
+impl Writer {
     /// Says that nothing more will be written.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(Self, self, half => Pin::new(half).poll_shutdown(cx))

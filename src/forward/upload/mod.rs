@@ -3,7 +3,7 @@
 
 mod source;
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -11,10 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
-use super::permission::{Permission, Waiting};
 use super::silence::Silence;
 use crate::apps::models::Screening;
 use crate::error::{ProxyError, RequestPart};
@@ -22,10 +20,14 @@ use crate::server::Content;
 use crate::telemetry::asked::Watch;
 use crate::telemetry::meter::Sent;
 
-use source::{Arrival, Source, UploadError, open};
+pub(super) use source::UploadError;
+use source::{Arrival, Source, open};
 
 /// Whoever waits for a request sees its deadline first, and answers with it.
 const AFTER_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the resource's word is waited for that content is wanted which its caller holds back (RFC 9110 §10.1.1): not all
+/// servers know the expectation, and whoever expects must not wait forever.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The content of one request, over all attempts to send it.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(super) struct Upload {
     /// [`None`]: there is no content.
     source: Option<Arc<Mutex<Source>>>,
     length: SizeHint,
-    taken: Option<oneshot::Receiver<()>>,
+    begun: Instant,
 }
 
 /// Who keeps content from moving.
@@ -52,14 +54,13 @@ impl Upload {
     ///
     /// Content that is longer.
     pub(super) fn new(incoming: Content, most: u64, longest: Duration) -> Result<Self, ProxyError> {
-        let length = incoming.size_hint();
+        let (length, begun) = (incoming.size_hint(), Instant::now());
         if length.lower() > most {
             return Err(ProxyError::BodyTooLarge { most });
         }
         if incoming.is_end_stream() {
-            return Ok(Self { source: None, length, taken: None });
+            return Ok(Self { source: None, length, begun });
         }
-        let (taken, was_taken) = oneshot::channel();
         let source = Source {
             incoming,
             held: Vec::new(),
@@ -71,13 +72,13 @@ impl Upload {
             watch: None,
             most,
             attempt: 0,
-            taken: Some(taken),
-            moved: Instant::now(),
+            taken: None,
+            moved: begun,
             awaited: false,
             silence: Silence::new(longest + AFTER_DEADLINE),
             screening: None,
         };
-        Ok(Self { source: Some(Arc::new(Mutex::new(source))), length, taken: Some(was_taken) })
+        Ok(Self { source: Some(Arc::new(Mutex::new(source))), length, begun })
     }
 
     /// Has the content looked at by `screening`: its beginning now, and the rest on its way.
@@ -109,23 +110,20 @@ impl Upload {
     /// The content from its beginning, for one attempt, if all that was taken so far is still held. Bodies of earlier
     /// attempts fail from now on.
     pub(super) fn attempt(&mut self) -> Option<RequestBody> {
+        self.begun = Instant::now();
         let Some(source) = &self.source else {
-            return Some(RequestBody { reading: None, length: self.length, waiting: None });
+            return Some(RequestBody { reading: None, length: self.length, patience: None });
         };
         let mut open = open(source);
         if !open.complete {
             return None;
         }
         open.attempt += 1;
-        open.moved = Instant::now();
-        // An earlier attempt has said that it will take no more, perhaps, and not that everything has come.
-        if matches!(open.arrival, Arrival::Coming) && open.taken.is_none() {
-            let (taken, was_taken) = oneshot::channel();
-            open.taken = Some(taken);
-            self.taken = Some(was_taken);
-        }
+        open.moved = self.begun;
+        // An earlier attempt has said that it will take no more, perhaps: that says nothing of this one.
+        open.taken = (!matches!(open.arrival, Arrival::Coming)).then_some(self.begun);
         let reading = Reading { source: source.clone(), attempt: open.attempt, next: 0 };
-        Some(RequestBody { reading: Some(reading), length: self.length, waiting: None })
+        Some(RequestBody { reading: Some(reading), length: self.length, patience: None })
     }
 
     /// From now on, what comes is counted.
@@ -171,23 +169,20 @@ impl Upload {
         open(self.source.as_ref()?).fault().cloned()
     }
 
-    /// Completes once all content was taken, or with whoever has kept it from moving for `longest`.
-    pub(super) async fn taken(&mut self, longest: Duration) -> Result<(), Stall> {
-        let (Some(taken), Some(source)) = (&mut self.taken, &self.source) else { return Ok(()) };
-        loop {
-            let end = open(source).moved + longest;
-            tokio::select! {
-                // An error means that the content was given up: the sending side ends with its own.
-                _ = &mut *taken => break,
-                () = sleep_until(end) => {}
-            }
-            let source = open(source);
-            if Instant::now() >= source.moved + longest {
-                return Err(if source.awaited { Stall::Caller } else { Stall::Resource });
-            }
-        }
-        self.taken = None;
-        Ok(())
+    /// Until when there must be a response: `response` after all content was taken, and meanwhile it may not stand still for
+    /// `longest`. May move on while it is waited for: whoever waits asks again then, and does not wait for longer than the
+    /// shorter of the two without asking.
+    pub(super) fn deadline(&self, longest: Duration, response: Duration) -> Instant {
+        let Some(source) = &self.source else { return self.begun + response };
+        let source = open(source);
+        source.taken.map_or_else(|| source.moved + longest, |taken| taken + response)
+    }
+
+    /// Who keeps content from moving; nobody if all was taken.
+    pub(super) fn stall(&self) -> Option<Stall> {
+        let source = open(self.source.as_ref()?);
+        let who = if source.awaited { Stall::Caller } else { Stall::Resource };
+        source.taken.is_none().then_some(who)
     }
 }
 
@@ -196,8 +191,8 @@ impl Upload {
 pub(super) struct RequestBody {
     reading: Option<Reading>,
     length: SizeHint,
-    /// For the resource's word that the content is wanted.
-    waiting: Option<Waiting>,
+    /// Until when the resource's word is waited for that the content is wanted.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -209,9 +204,19 @@ struct Reading {
 }
 
 impl RequestBody {
-    /// Nothing is read before `permission` is given.
-    pub(super) fn wait_for(&mut self, permission: &Permission) {
-        self.waiting = Some(permission.waiting());
+    /// Nothing is read before it is permitted, or that was waited for long enough.
+    pub(super) fn hold_back(&mut self) {
+        self.patience = Some(Box::pin(sleep(PATIENCE)));
+    }
+
+    /// Whether permission is waited for.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.patience.is_some()
+    }
+
+    /// The resource wants the content.
+    pub(super) fn permit(&mut self) {
+        self.patience = None;
     }
 }
 
@@ -220,12 +225,10 @@ impl Body for RequestBody {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self { reading: Some(reading), waiting, length } = &mut *self else { return Poll::Ready(None) };
-        if let Some(unsure) = waiting {
-            if !ready!(unsure.poll(cx)) {
-                return Poll::Ready(Some(Err(UploadError::Unwanted)));
-            }
-            *waiting = None;
+        let Self { reading: Some(reading), patience, length } = &mut *self else { return Poll::Ready(None) };
+        if let Some(unsure) = patience {
+            ready!(unsure.as_mut().poll(cx));
+            *patience = None;
         }
         let mut source = open(&reading.source);
         if source.attempt != reading.attempt {

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::fields;
@@ -52,7 +51,8 @@ pub(super) struct Source {
     pub(super) most: u64,
     /// Which attempt may read: a connection that failed may still hold the body of an earlier one.
     pub(super) attempt: u32,
-    pub(super) taken: Option<oneshot::Sender<()>>,
+    /// Since when nobody will take more of it.
+    pub(super) taken: Option<Instant>,
     /// When content last moved, and whether it is the caller that is waited for since.
     pub(super) moved: Instant,
     pub(super) awaited: bool,
@@ -73,8 +73,6 @@ pub(in crate::forward) enum UploadError {
     TooLong,
     #[error("the request's content asks for what it may not")]
     Denied,
-    #[error("the resource answered instead of asking for the content")]
-    Unwanted,
     #[error("the request is being sent on another connection")]
     Superseded,
 }
@@ -160,8 +158,7 @@ impl Source {
     }
 
     pub(super) fn end(&mut self) {
-        // Nobody listens any more if the response came first.
-        let _ = self.taken.take().map(|taken| taken.send(()));
+        self.taken.get_or_insert_with(Instant::now);
     }
 
     pub(super) fn hold(&mut self, frame: &Frame<Bytes>) {

@@ -6,20 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body::SizeHint;
 use hyper::ext::ReasonPhrase;
 
-use super::outgoing::Outgoing;
-
-/// How the content of a response is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
-    /// It is not: what was asked for, or the status, has none.
-    Nothing,
-    /// As it is, and so many bytes of it are left.
-    Length(u64),
-    /// In chunks.
-    Chunked,
-    /// As it is, until the connection ends.
-    UntilClose,
-}
+use crate::http1::encoding::Coding;
+use crate::http1::outgoing::Outgoing;
 
 /// What a response answers.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, 
 use http::{HeaderMap, Method, Request, Uri, Version};
 use memchr::{memchr, memrchr};
 
-use super::fields::{self, Space};
-use super::framing::Framing;
-use super::lines::{self, Unclear};
 use crate::error::ProxyError;
+use crate::http1::fields::{self, Space};
+use crate::http1::framing::Framing;
+use crate::http1::lines::{self, Unclear};
 use crate::server::list;
 
 /// The longest head that is read.

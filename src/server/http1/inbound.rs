@@ -8,10 +8,10 @@ use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 
 use super::content::{Content, Interim};
-use super::framing::{Decoder, Framing};
 use super::head::{self, Head};
 use super::reading::{CONTENT_READ, HEAD_READ, Permission, Reading, Shared, State, remember, wake};
 use crate::error::ProxyError;
+use crate::http1::framing::{Decoder, Framing};
 use crate::server::socket::Reader;
 
 /// How much of what follows a request is taken before the request is answered.

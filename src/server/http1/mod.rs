@@ -6,12 +6,8 @@
 
 mod answer;
 mod content;
-mod fields;
-mod framing;
 mod head;
 mod inbound;
-mod lines;
-mod outgoing;
 mod reading;
 mod sending;
 
@@ -31,17 +27,17 @@ use super::content::Content as AnyContent;
 use super::socket::{Reader, Rewound, Writer};
 use super::{Answer, Expendable, Remote, Server, Switch};
 use crate::error::{ProxyError, RequestPart};
+use crate::http1::encoding::Coding;
+use crate::http1::outgoing::Outgoing;
 use crate::lifecycle::Held;
 
-use answer::{Afterwards, Asked, Coding};
+use answer::{Afterwards, Asked};
 use head::Head;
 use inbound::{Inbound, NoHead, Watched};
-use outgoing::Outgoing;
 use sending::{Interrupted, Sending};
 
 pub(super) use content::Content;
 pub use content::Interim;
-pub(super) use fields::MOST as MOST_FIELDS;
 
 /// How long a connection may wait for its next request. Longer than callers keep theirs, so that it is they who close.
 const IDLE: Duration = Duration::from_secs(300);

@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 
-use super::framing::{Decoder, Piece};
-use super::lines::Unclear;
+use crate::http1::framing::{Decoder, Piece};
+use crate::http1::lines::Unclear;
 use crate::server::content::ContentError;
 use crate::server::socket::Reader;
 

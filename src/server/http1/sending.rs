@@ -10,8 +10,8 @@ use http::HeaderMap;
 use http_body::Body;
 use tokio::time::{Sleep, sleep};
 
-use super::answer::Coding;
-use super::outgoing::Outgoing;
+use crate::http1::encoding::{Coding, Encoder};
+use crate::http1::outgoing::Outgoing;
 use crate::server::socket::Writer;
 
 /// How long a caller may take nothing of what is there for it: it holds a connection to the resource, and a place.
@@ -23,8 +23,7 @@ pub(super) struct Interrupted;
 /// Content on its way out.
 pub(super) struct Sending<'body, B> {
     body: Pin<&'body mut B>,
-    coding: Coding,
-    ended: bool,
+    encoder: Encoder,
     failed: bool,
     /// When to give up a caller that takes nothing, while it takes nothing.
     patience: Option<Pin<Box<Sleep>>>,
@@ -32,7 +31,7 @@ pub(super) struct Sending<'body, B> {
 
 impl<'body, B: Body<Data = Bytes>> Sending<'body, B> {
     pub(super) fn new(body: Pin<&'body mut B>, coding: Coding) -> Self {
-        Self { body, coding, ended: coding == Coding::Nothing, failed: false, patience: None }
+        Self { body, encoder: Encoder::new(coding), failed: false, patience: None }
     }
 
     /// Writes what is there, until all has been.
@@ -64,51 +63,23 @@ impl<'body, B: Body<Data = Bytes>> Sending<'body, B> {
 
     /// Gathers what is there. Ready once that should be written: with whether it is the end of the content.
     fn poll_gather(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> Poll<Result<bool, Interrupted>> {
-        while !self.ended && !self.failed {
+        while !self.encoder.has_ended() && !self.failed {
             if outgoing.is_full() {
                 return Poll::Ready(Ok(false));
             }
-            match ready!(self.body.as_mut().poll_frame(cx)) {
+            let written = match ready!(self.body.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.data(data, outgoing),
-                    Err(frame) => self.end(&frame.into_trailers().unwrap_or_default(), outgoing),
+                    Ok(data) => self.encoder.data(data, outgoing),
+                    Err(frame) => self.encoder.end(&frame.into_trailers().unwrap_or_default(), outgoing),
                 },
-                Some(Err(_)) => self.failed = true,
-                None => self.end(&HeaderMap::new(), outgoing),
-            }
+                Some(Err(_)) => {
+                    self.failed = true;
+                    break;
+                }
+                None => self.encoder.end(&HeaderMap::new(), outgoing),
+            };
+            self.failed = written.is_err();
         }
         Poll::Ready(if self.failed { Err(Interrupted) } else { Ok(true) })
-    }
-
-    fn end(&mut self, trailers: &HeaderMap, outgoing: &mut Outgoing) {
-        self.ended = true;
-        match self.coding {
-            Coding::Chunked => {
-                outgoing.text(b"0\r\n");
-                outgoing.fields(trailers);
-                outgoing.text(b"\r\n");
-            }
-            Coding::Length(left) => self.failed = left > 0,
-            Coding::Nothing | Coding::UntilClose => {}
-        }
-    }
-
-    fn data(&mut self, data: Bytes, outgoing: &mut Outgoing) {
-        if data.is_empty() {
-            return;
-        }
-        match &mut self.coding {
-            Coding::Chunked => outgoing.chunk(data),
-            Coding::Length(left) => match left.checked_sub(data.len() as u64) {
-                Some(rest) => {
-                    *left = rest;
-                    outgoing.content(data);
-                }
-                // More than the head has promised: nobody could tell the rest from the next response.
-                None => self.failed = true,
-            },
-            Coding::UntilClose => outgoing.content(data),
-            Coding::Nothing => {}
-        }
     }
 }

@@ -17,7 +17,7 @@ const LONGEST_TRAILERS: usize = 16 * 1024;
 
 /// How a request's head says where its content ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// After so many bytes.
     Length(u64),
     /// With a chunk of no size.
@@ -26,7 +26,7 @@ pub(super) enum Framing {
 
 /// A part of content.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     Data(Bytes),
     /// Only the last piece is one.
     Trailers(HeaderMap),
@@ -34,7 +34,7 @@ pub(super) enum Piece {
 
 /// What is known of content whose bytes come one after the other.
 #[derive(Debug)]
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     /// So many are left.
     Length(u64),
     Chunked(Chunks),
@@ -42,7 +42,7 @@ pub(super) enum Decoder {
 
 /// Chunked content.
 #[derive(Debug)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     next: Next,
     /// How long the extensions were so far.
     extensions: usize,
@@ -63,19 +63,19 @@ enum Next {
 }
 
 impl Decoder {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(crate) fn new(framing: Framing) -> Self {
         match framing {
             Framing::Length(length) => Self::Length(length),
             Framing::Chunked => Self::Chunked(Chunks { next: Next::Size, extensions: 0 }),
         }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks { next: Next::Nothing, .. }))
     }
 
     /// How many bytes are still to come, if that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(*left),
             Self::Chunked(_) => None,
@@ -87,7 +87,7 @@ impl Decoder {
     /// # Errors
     ///
     /// Bytes that are no chunked content.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Unclear> {
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Unclear> {
         match self {
             Self::Length(left) => Ok(take(left, buffer).map(Piece::Data)),
             Self::Chunked(chunks) => chunks.next(buffer),

@@ -1,56 +1,60 @@
-//! Bytes on their way to a caller: small ones are gathered, large ones are written from where they are.
+//! Bytes on their way out: small ones are gathered, large ones are written from where they are.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Write as _};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue};
 
-use crate::server::socket::Writer;
-
 /// Content of at least this size is not copied.
 const LARGE: usize = 8 * 1024;
 /// When so much is gathered, it is written before more is asked for.
 const ENOUGH: usize = 32 * 1024;
 
+/// Somewhere to write to.
+pub(crate) trait Write {
+    /// Writes the beginning of what `pieces` hold.
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+}
+
 /// What is to be written, in this order.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     gathered: BytesMut,
     large: Bytes,
     behind: BytesMut,
 }
 
 impl Outgoing {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.gathered.is_empty() && self.large.is_empty() && self.behind.is_empty()
     }
 
     /// How much is to be written.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.gathered.len() + self.large.len() + self.behind.len()
     }
 
     /// Whether there is no room for more content.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         !self.large.is_empty() || self.gathered.len() >= ENOUGH
     }
 
     /// Adds text of our own.
-    pub(super) fn text(&mut self, text: &[u8]) {
+    pub(crate) fn text(&mut self, text: &[u8]) {
         let end = if self.large.is_empty() { &mut self.gathered } else { &mut self.behind };
         end.extend_from_slice(text);
     }
 
     /// Adds field lines.
-    pub(super) fn fields(&mut self, fields: &HeaderMap) {
+    pub(crate) fn fields(&mut self, fields: &HeaderMap) {
         for (name, value) in fields {
             self.field(name, value);
         }
     }
 
-    pub(super) fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+    pub(crate) fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.text(name.as_str().as_bytes());
         self.text(b": ");
         self.text(value.as_bytes());
@@ -58,7 +62,7 @@ impl Outgoing {
     }
 
     /// Adds content as it is.
-    pub(super) fn content(&mut self, data: Bytes) {
+    pub(crate) fn content(&mut self, data: Bytes) {
         if data.len() < LARGE {
             self.gathered.extend_from_slice(&data);
         } else {
@@ -67,7 +71,7 @@ impl Outgoing {
     }
 
     /// Adds content as a chunk (RFC 9112 §7.1).
-    pub(super) fn chunk(&mut self, data: Bytes) {
+    pub(crate) fn chunk(&mut self, data: Bytes) {
         let size = (&mut self.gathered).writer().write_fmt(format_args!("{:x}\r\n", data.len()));
         debug_assert!(size.is_ok(), "a buffer takes whatever is written");
         self.content(data);
@@ -75,7 +79,7 @@ impl Outgoing {
     }
 
     /// Writes all of it.
-    pub(super) fn poll_write(&mut self, writer: &mut Writer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_write(&mut self, writer: &mut impl Write, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let pieces = [IoSlice::new(&self.gathered), IoSlice::new(&self.large), IoSlice::new(&self.behind)];
             let pieces = match (self.large.is_empty(), self.behind.is_empty()) {

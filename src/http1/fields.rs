@@ -9,17 +9,17 @@ use httparse::{EMPTY_HEADER, Header};
 use super::lines::Unclear;
 
 /// The most fields that a head may have, and that its trailers may have.
-pub(in crate::server) const MOST: usize = 128;
+pub(crate) const MOST: usize = 128;
 
 /// Memory for [`MOST`] fields.
-pub(super) type Space<'bytes> = [MaybeUninit<Header<'bytes>>; MOST];
+pub(crate) type Space<'bytes> = [MaybeUninit<Header<'bytes>>; MOST];
 
 /// The fields of a trailer section with the empty line that ends it.
 ///
 /// # Errors
 ///
 /// What makes it none.
-pub(super) fn parse(section: &Bytes) -> Result<HeaderMap, Unclear> {
+pub(crate) fn parse(section: &Bytes) -> Result<HeaderMap, Unclear> {
     let mut space = [EMPTY_HEADER; MOST];
     match httparse::parse_headers(section, &mut space) {
         Ok(httparse::Status::Complete((_, lines))) => map(section, lines),
@@ -33,7 +33,7 @@ pub(super) fn parse(section: &Bytes) -> Result<HeaderMap, Unclear> {
 /// # Errors
 ///
 /// A value that is none.
-pub(super) fn map(section: &Bytes, lines: &[Header<'_>]) -> Result<HeaderMap, Unclear> {
+pub(crate) fn map(section: &Bytes, lines: &[Header<'_>]) -> Result<HeaderMap, Unclear> {
     let mut fields = HeaderMap::with_capacity(lines.len());
     for line in lines {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| explain(httparse::Error::HeaderName))?;
@@ -45,7 +45,7 @@ pub(super) fn map(section: &Bytes, lines: &[Header<'_>]) -> Result<HeaderMap, Un
 }
 
 /// What the parser's words mean.
-pub(super) fn explain(error: httparse::Error) -> Unclear {
+pub(crate) fn explain(error: httparse::Error) -> Unclear {
     Unclear(match error {
         httparse::Error::HeaderName => {
             "the name of a field holds what no name may hold, or a blank stands before its colon"

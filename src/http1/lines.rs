@@ -6,7 +6,7 @@ use memchr::memchr2;
 /// What is not said in a way that everybody reads alike, and so cannot be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unclear(pub(super) &'static str);
+pub(crate) struct Unclear(pub(crate) &'static str);
 
 const LONE: Unclear = Unclear("a line ends in a lone CR or LF");
 
@@ -15,7 +15,7 @@ const LONE: Unclear = Unclear("a line ends in a lone CR or LF");
 /// # Errors
 ///
 /// A line that ends otherwise, or is longer than `longest`.
-pub(super) fn first(bytes: &[u8], longest: usize) -> Result<Option<usize>, Unclear> {
+pub(crate) fn first(bytes: &[u8], longest: usize) -> Result<Option<usize>, Unclear> {
     let Some(end) = memchr2(b'\r', b'\n', bytes) else {
         return if bytes.len() > longest { Err(Unclear("a line is too long")) } else { Ok(None) };
     };
@@ -33,7 +33,7 @@ pub(super) fn first(bytes: &[u8], longest: usize) -> Result<Option<usize>, Uncle
 /// # Errors
 ///
 /// A line that ends otherwise.
-pub(super) fn end_of_section(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Unclear> {
+pub(crate) fn end_of_section(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Unclear> {
     while let Some(found) = memchr2(b'\r', b'\n', &bytes[*scanned..]) {
         let end = *scanned + found;
         match bytes.get(end..end + 2) {
