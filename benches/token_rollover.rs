@@ -22,6 +22,7 @@ use aoai_auth_proxy::identity::credential::Credentials;
 use aoai_auth_proxy::lifecycle::Lifecycle;
 use aoai_auth_proxy::server::{Listeners, serve};
 use aoai_auth_proxy::tls;
+use aoai_auth_proxy::workers::Workers;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http::Request;
@@ -114,7 +115,7 @@ impl Proxy {
             let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
             let address = listeners.address().expect("its address").to_string();
             app.start();
-            tokio::spawn(serve(listeners, app, config.limits, lifecycle, clock));
+            tokio::spawn(async move { serve(listeners, app, config.limits, lifecycle, clock, &Workers::none()).await });
             address
         };
         let address = runtime.spawn(serving).await.expect("the proxy");

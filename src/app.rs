@@ -105,7 +105,7 @@ impl App {
         let data = Arc::new(TokenSlot::new(config.upstream.scope.clone(), credentials.source(), clock.clone()));
         let scope = config.management.scope.clone();
         let management = Arc::new(TokenSlot::new(scope, credentials.source(), clock.clone()));
-        let upstream = Upstream::new(config, tls.clone(), clock.clone())?;
+        let upstream = Upstream::new(config, tls.clone(), &clock)?;
         let plane = Arc::new(Plane::new(config, tls.clone(), management.clone())?);
         let deployments = Arc::new(Deployments::new(config, plane.clone()));
         let is_listed = config.upstream.models == ModelList::Deployments;

@@ -95,3 +95,4 @@ pub mod server;
 pub mod status;
 pub mod telemetry;
 pub mod tls;
+pub mod workers;

@@ -19,6 +19,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
+
 use line::Command;
 pub use line::CommandLine;
 
@@ -135,7 +137,16 @@ const MOMENT: Duration = Duration::from_millis(200);
 /// Runs to the end. Tasks in the background end then, and with them the tools that they wait for; a name that is being looked
 /// up is left behind.
 fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    run_in(Builder::new_multi_thread().enable_all().build(), task)
+}
+
+/// The same on this thread alone, where others serve the callers.
+fn block_on_here<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    run_in(Builder::new_current_thread().enable_all().build(), task)
+}
+
+fn run_in<T>(runtime: std::io::Result<Runtime>, task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = runtime.map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(task);
     runtime.shutdown_timeout(MOMENT);
     outcome

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ClientConfig;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, block_on, say};
+use super::{Failure, block_on_here, say};
 use crate::app::{App, Books, BuildError};
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Overrides};
@@ -19,6 +19,7 @@ use crate::server::{Drained, Listeners, serve};
 use crate::telemetry::logs;
 use crate::telemetry::otlp::Export;
 use crate::tls;
+use crate::workers::Workers;
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
@@ -35,7 +36,7 @@ pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<()
     // Only now: a thread of before would not be confined.
     logs.write().map_err(Failure::Runtime)?;
     ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
-    let outcome = block_on(proxy(&config, tls, listeners, books(ledger.as_ref()), |_| ()));
+    let outcome = block_on_here(proxy(&config, tls, listeners, books(ledger.as_ref()), |_| ()));
     if let Some(ledger) = ledger {
         close(ledger, &outcome);
     }
@@ -91,7 +92,8 @@ pub(super) async fn proxy(
         "serving",
     );
     app.start();
-    let serving = serve(listeners, app, config.limits, lifecycle.clone(), clock);
+    let workers = Workers::start().map_err(Failure::Runtime)?;
+    let serving = serve(listeners, app, config.limits, lifecycle.clone(), clock, &workers);
     tokio::pin!(serving);
     let signals = tokio::select! {
         // Serving ends by a signal alone.

@@ -21,7 +21,7 @@ const MOST_IDLE: usize = 128;
 /// The open connections to one endpoint.
 #[derive(Debug)]
 pub(super) struct Pool {
-    connector: Connector,
+    connector: Arc<Connector>,
     clock: SharedClock,
     open: Mutex<Open>,
     /// Held while the first connection is made, and whenever an HTTP/2 one is: a crowd shares one handshake. Knows how the
@@ -66,7 +66,7 @@ pub(super) struct Checkout {
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, clock: SharedClock) -> Arc<Self> {
+    pub(super) fn new(connector: Arc<Connector>, clock: SharedClock) -> Arc<Self> {
         Arc::new(Self {
             connector,
             clock,

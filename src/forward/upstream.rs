@@ -27,6 +27,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError, RequestPart};
 use crate::server::{Content, list};
+use crate::workers;
 
 /// A connection that failed.
 struct Dead {
@@ -40,7 +41,9 @@ struct Dead {
 /// The resource, as something that answers requests.
 #[derive(Debug)]
 pub struct Upstream {
-    pool: Arc<Pool>,
+    /// One for each thread that serves callers.
+    pools: Vec<Arc<Pool>>,
+    name: String,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
@@ -55,10 +58,12 @@ impl Upstream {
     /// # Errors
     ///
     /// If the endpoint cannot be written as an HTTP field.
-    pub fn new(config: &Config, tls: ClientConfig, clock: SharedClock) -> Result<Self, http::Error> {
+    pub fn new(config: &Config, tls: ClientConfig, clock: &SharedClock) -> Result<Self, http::Error> {
         let authority = config.upstream.endpoint.authority().clone();
+        let connector = Arc::new(Connector::new(&config.upstream, config.proxies.rules(), tls)?);
         Ok(Self {
-            pool: Pool::new(Connector::new(&config.upstream, config.proxies.rules(), tls)?, clock),
+            name: connector.host(),
+            pools: (0..workers::count()).map(|_| Pool::new(connector.clone(), clock.clone())).collect(),
             scheme: config.upstream.endpoint.scheme().clone(),
             host: HeaderValue::from_str(authority.as_str())?,
             authority,
@@ -66,6 +71,11 @@ impl Upstream {
             idle_timeout: config.upstream.idle_timeout,
             max_body: config.limits.max_body,
         })
+    }
+
+    /// The connections of this thread.
+    fn pool(&self) -> &Arc<Pool> {
+        &self.pools[workers::index() % self.pools.len()]
     }
 
     /// The content of one request, to be sent as often as it must be.
@@ -84,7 +94,8 @@ impl Upstream {
     ///
     /// What kept the response from coming.
     pub(super) async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut checkout = self.pool.checkout().await?;
+        let pool = self.pool();
+        let mut checkout = pool.checkout().await?;
         let mut retried = false;
         loop {
             let Checkout { connection, reused } = checkout;
@@ -101,9 +112,9 @@ impl Upstream {
             if !unread || retried || has_been_heard || ready.upload.fault().is_some() {
                 return Err(self.failed(&Causes(&error).to_string(), &ready.upload));
             }
-            tracing::debug!(host = self.pool.host(), error = %Causes(&error), "a connection took no request");
+            tracing::debug!(host = self.name.clone(), error = %Causes(&error), "a connection took no request");
             retried = true;
-            checkout = self.pool.replace(streams.as_ref()).await?;
+            checkout = pool.replace(streams.as_ref()).await?;
         }
     }
 
@@ -114,7 +125,7 @@ impl Upstream {
     ///
     /// What kept the response from coming.
     pub(super) async fn switch(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut wire = self.pool.connect_to_switch().await?;
+        let mut wire = self.pool().connect_to_switch().await?;
         let asked = self.ask_over_http1(&mut wire, ready).await?;
         let answer = asked.map_err(|error| self.failed(&Causes(&error).to_string(), &ready.upload))?;
         if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -147,7 +158,7 @@ impl Upstream {
                 Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     Err(self.failed("it switched protocols unasked", &ready.upload))
                 }
-                Ok(answer) => Ok(Ok(self.pass_on_http1(answer, wire, Some(&self.pool)))),
+                Ok(answer) => Ok(Ok(self.pass_on_http1(answer, wire, Some(self.pool())))),
                 Err(error) => {
                     Ok(Err(Dead { error: error.into(), has_been_heard: wire.has_been_heard(), streams: None }))
                 }
@@ -279,11 +290,11 @@ impl Upstream {
     }
 
     fn timed_out(&self, deadline: Duration) -> ProxyError {
-        ProxyError::UpstreamTimeout { host: self.pool.host(), seconds: deadline.as_secs() }
+        ProxyError::UpstreamTimeout { host: self.name.clone(), seconds: deadline.as_secs() }
     }
 
     fn failed(&self, problem: &str, upload: &Upload) -> ProxyError {
-        let problem = || ProxyError::UpstreamProtocol { host: self.pool.host(), problem: problem.to_owned() };
+        let problem = || ProxyError::UpstreamProtocol { host: self.name.clone(), problem: problem.to_owned() };
         upload.fault().unwrap_or_else(problem)
     }
 }

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net;
 
 use super::peer::{LookupError, Peers};
-use super::socket::Stream;
+use super::socket::Accepted;
 use super::unix::{Bound, Unix};
 use crate::config::{Listen, PeerUsers};
 
@@ -138,20 +138,20 @@ impl Listeners {
 
 impl Accepting {
     /// The next connection, of whichever socket: where both have one, neither is preferred.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
         tokio::select! {
             accepted = async {
                 match &self.tcp {
                     Some(listener) => listener.accept().await,
                     None => pending().await,
                 }
-            } => accepted.map(|(stream, peer)| Stream::Tcp { stream, peer }),
+            } => accepted.and_then(|(stream, peer)| Ok(Accepted::Tcp { stream: stream.into_std()?, peer })),
             accepted = async {
                 match &self.unix {
                     Some(listener) => listener.accept().await,
                     None => pending().await,
                 }
-            } => accepted.map(|(stream, _)| Stream::Unix(stream)),
+            } => accepted.and_then(|(stream, _)| stream.into_std().map(Accepted::Unix)),
         }
     }
 }

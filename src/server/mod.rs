@@ -32,11 +32,12 @@ use crate::clock::SharedClock;
 use crate::config::Limits;
 use crate::error::ProxyError;
 use crate::lifecycle::{Count, Held, Lifecycle, Running};
+use crate::workers::Workers;
 
 use date::Date;
 use listen::Accepting;
 use peer::{Denied, Peers};
-use socket::{Reader, Stream};
+use socket::{Accepted, Reader, Stream};
 
 pub use content::{Content, ContentError};
 pub use expendable::Expendable;
@@ -106,7 +107,7 @@ struct Entrance {
     refusals: Arc<Semaphore>,
 }
 
-/// Serves `answer` on `listeners` until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
+/// Serves `answer` on `listeners`, each connection in one of `workers`, until `lifecycle` ends and what runs has finished, or `limits.shutdown_grace` is over.
 ///
 /// # Errors
 ///
@@ -117,6 +118,7 @@ pub async fn serve<A: Answer>(
     limits: Limits,
     lifecycle: Lifecycle,
     clock: SharedClock,
+    workers: &Workers,
 ) -> io::Result<Drained> {
     let (listeners, peers) = listeners.accepting()?;
     let places = Arc::new(Semaphore::new(limits.max_connections));
@@ -124,13 +126,15 @@ pub async fn serve<A: Answer>(
     let server = Arc::new(Server { answer, limits, lifecycle, date: Arc::new(Date::new(clock)) });
     let (running, mut stillness) = Running::first();
     loop {
-        let (stream, place) = tokio::select! {
+        let (accepted, place) = tokio::select! {
             accepted = entrance.accept(&listeners) => accepted,
             () = server.lifecycle.ending() => break,
         };
         let (admitted, alive) =
-            (admit(server.clone(), entrance.clone(), stream, place, running.clone()), running.clone());
-        tokio::spawn(async move { alive.unless_cut_off(admitted).await });
+            (admit(server.clone(), entrance.clone(), accepted, place, running.clone()), running.clone());
+        workers.serve(async move {
+            alive.unless_cut_off(admitted).await;
+        });
     }
     // Callers that connect from now on are refused instead of left waiting.
     drop(listeners);
@@ -148,10 +152,14 @@ pub async fn serve<A: Answer>(
 async fn admit<A: Answer>(
     server: Arc<Server<A>>,
     entrance: Arc<Entrance>,
-    stream: Stream,
+    accepted: Accepted,
     place: OwnedSemaphorePermit,
     running: Running,
 ) {
+    let stream = match accepted.into_stream() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a connection was gone before it was served"),
+    };
     // Before anything is read: whoever may not connect is not heard.
     if let Err(Denied { uid }) = entrance.peers.admit(&stream) {
         drop(place);
@@ -203,7 +211,7 @@ async fn beginning<A>(server: &Server<A>, reader: &mut Reader, deadline: &mut Pi
 
 impl Entrance {
     /// The next connection, once there is a place for it: until then callers wait in the listen queue.
-    async fn accept(&self, listeners: &Accepting) -> (Stream, OwnedSemaphorePermit) {
+    async fn accept(&self, listeners: &Accepting) -> (Accepted, OwnedSemaphorePermit) {
         let Ok(place) = self.places.clone().acquire_owned().await else {
             // Nobody closes the semaphore.
             return pending().await;
@@ -211,7 +219,7 @@ impl Entrance {
         let mut failing = false;
         loop {
             match listeners.accept().await {
-                Ok(stream) => return (stream, place),
+                Ok(accepted) => return (accepted, place),
                 Err(error) if is_the_callers(&error) => {}
                 Err(error) => {
                     if !failing {

@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
+use std::os;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -15,6 +16,23 @@ use crate::http1::outgoing::Write;
 
 /// A buffer with less room than this gets more before it is read into.
 const LEAST_ROOM: usize = 1024;
+
+/// A connection that was accepted, and belongs to no runtime yet.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Tcp { stream: net::TcpStream, peer: SocketAddr },
+    Unix(os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    /// Takes it over into the runtime.
+    pub(super) fn into_stream(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp { stream, peer } => TcpStream::from_std(stream).map(|stream| Stream::Tcp { stream, peer }),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
 
 /// A caller's connection.
 #[derive(Debug)]

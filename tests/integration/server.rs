@@ -10,6 +10,7 @@ use aoai_auth_proxy::config::{Limits, Listen, PeerUsers};
 use aoai_auth_proxy::error::ProxyError;
 use aoai_auth_proxy::lifecycle::Lifecycle;
 use aoai_auth_proxy::server::{Answer, Content, Drained, Listeners, serve};
+use aoai_auth_proxy::workers::Workers;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -72,7 +73,8 @@ fn odd(header_timeout: Duration) -> (JoinHandle<std::io::Result<Drained>>, Socke
     let address = listeners.address().unwrap();
     let clock: SharedClock = Arc::new(ManualClock::stopped());
     let lifecycle = Lifecycle::new();
-    let serving = tokio::spawn(serve(listeners, Odd, limits, lifecycle.clone(), clock));
+    let serving =
+        tokio::spawn(async move { serve(listeners, Odd, limits, lifecycle.clone(), clock, &Workers::none()).await });
     (serving, address, lifecycle)
 }
 

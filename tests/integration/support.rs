@@ -14,6 +14,7 @@ use aoai_auth_proxy::ledger::Ledger;
 use aoai_auth_proxy::lifecycle::Lifecycle;
 use aoai_auth_proxy::server::{Drained, Listeners, serve};
 use aoai_auth_proxy::tls;
+use aoai_auth_proxy::workers::Workers;
 use tokio::task::JoinHandle;
 
 /// Longer than anything here takes, shorter than anyone waits for a test that hangs.
@@ -158,7 +159,9 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
     let address = listeners.address().expect("its address");
     app.start();
-    let serving = tokio::spawn(serve(listeners, app, config.limits, lifecycle.clone(), clock.clone()));
+    let serving = tokio::spawn(async move {
+        serve(listeners, app, config.limits, lifecycle.clone(), clock.clone(), &Workers::none()).await
+    });
     Proxy { address, lifecycle, serving }
 }
 

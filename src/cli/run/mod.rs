@@ -36,6 +36,7 @@ use crate::lifecycle::Lifecycle;
 use crate::server::{Listeners, serve};
 use crate::telemetry::logs;
 use crate::tls;
+use crate::workers::Workers;
 
 use command::Attended;
 use signals::Signals;
@@ -170,7 +171,8 @@ async fn serve_one(
     // Not before: the command has the limits that it would have without us.
     confine::forbid_cores();
     open_many_files();
-    let serving = serve(listeners, app, config.limits, lifecycle, clock);
+    let workers = Workers::start().map_err(Failure::Runtime)?;
+    let serving = serve(listeners, app, config.limits, lifecycle, clock, &workers);
     tokio::select! {
         status = attended.until_it_ends(signals) => Ok(command::exit_code(status.map_err(Failure::Runtime)?)),
         // Serving ends by its lifecycle alone, or could not begin.
