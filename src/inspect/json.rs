@@ -1,39 +1,19 @@
-//! One JSON object, read as its bytes come: strict about all of it, and attentive to the values of a few named places near
-//! its top.
+//! One JSON object, read as its bytes come: strict about all of it, and attentive to the values of one key at its top.
 //!
-//! What is accepted is RFC 8259 to the letter, in UTF-8 without a byte order mark. On top of that, a key beside which a place
-//! could be must not hold an escaped NUL or half a surrogate pair, because parsers disagree about what such a key is.
+//! What is accepted is RFC 8259 to the letter, in UTF-8 without a byte order mark. On top of that, a key at the top must not
+//! hold an escaped NUL or half a surrogate pair, because parsers disagree about what such a key is.
 
+mod characters;
 mod key;
 mod number;
-mod text;
 
+use self::characters::Characters;
 use self::key::Key;
 use self::number::Number;
-use self::text::{Characters, plain};
+use super::scan::{plain, plain_ascii};
 
 /// How deep arrays and objects may be nested.
 const DEEPEST: usize = 512;
-/// How far down a place may be.
-const LOWEST: usize = 2;
-
-/// A value that is watched for.
-#[derive(Debug)]
-pub(super) struct Place {
-    /// The keys that lead to it from the top, compared without regard to ASCII case: one or two, each of at most 16 bytes.
-    pub(super) path: &'static [&'static str],
-    /// How many bytes of its JSON are kept at most.
-    pub(super) most: usize,
-}
-
-/// The value of a place.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found<'a> {
-    /// Which place, by its index.
-    pub(super) place: usize,
-    /// The value as it was written; [`None`] if that is longer than what is kept.
-    pub(super) json: Option<&'a [u8]>,
-}
 
 /// Why content is not read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +24,28 @@ pub(super) enum Malformed {
     TooDeep,
 }
 
+/// A value that was looked for, as it was written; [`None`] if that is longer than what is kept.
+pub(super) type Found<'a> = Option<&'a [u8]>;
+
 /// A JSON object of which some is yet to come.
 #[derive(Debug)]
 pub(super) struct Document {
-    places: &'static [Place],
     next: Next,
+    text: Text,
+    /// How many hexadecimal digits are yet to come, after those that make the code.
+    digits: (u8, u16),
+    /// What is yet to come of a literal.
+    word: &'static [u8],
+    number: Number,
     characters: Characters,
     depth: usize,
     /// A bit for each level: whether it is an object.
     objects: [u64; DEEPEST / 64],
-    /// For the levels near the top, which places their current key leads to or towards: a bit for each.
-    towards: [u8; LOWEST + 1],
-    text: Text,
-    capture: Option<Capture>,
+    /// Whether the innermost of them is.
+    in_object: bool,
+    /// The key at the top that was read last.
+    key: Key,
+    sought: Sought,
 }
 
 /// What comes next in a document.
@@ -75,68 +64,84 @@ enum Next {
     /// More of a text, which is a key or a value.
     Text,
     Escape,
-    /// So many hexadecimal digits of an escape, after those that make the code.
-    Digits(u8, u16),
+    /// More hexadecimal digits of an escape.
+    Digits,
     /// More of a literal.
-    Word(&'static [u8]),
+    Word,
     /// More of a number, perhaps.
-    Number(Number),
+    Number,
 }
 
 /// What the text is that is being read.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Text {
     Value,
     Key,
-    /// A key that may lead to a place.
-    Watched(Key),
+    /// A key at the top.
+    KeyAtTop,
 }
 
-/// The value of a place, while it is read and until it is handed out.
+/// The value that is looked for.
 #[derive(Debug)]
-struct Capture {
-    place: usize,
-    /// The depth that it is at.
-    depth: usize,
-    most: usize,
+struct Sought {
+    /// It is being read.
+    is_here: bool,
+    /// Where it begins in the piece that is being read.
+    begin: usize,
+    /// What was read of it in earlier pieces.
     kept: Vec<u8>,
-    too_long: bool,
-    ended: bool,
+    /// How much is kept at most.
+    most: usize,
+    is_too_long: bool,
 }
+
+/// Whether a value has ended.
+type Ended = bool;
 
 impl Document {
-    /// Watches at most eight places, of which none is inside another.
-    pub(super) fn new(places: &'static [Place]) -> Self {
+    /// Looks for values of the key `name`, compared without regard to ASCII case, of which at most so much is kept.
+    pub(super) fn new(name: &'static str, most: usize) -> Self {
         Self {
-            places,
             next: Next::Document,
+            text: Text::Value,
+            digits: (0, 0),
+            word: b"",
+            number: Number::Zero,
             characters: Characters::default(),
             depth: 0,
             objects: [0; DEEPEST / 64],
-            towards: [u8::MAX, 0, 0],
-            text: Text::Value,
-            capture: None,
+            in_object: false,
+            key: Key::new(name),
+            sought: Sought { is_here: false, begin: 0, kept: Vec::new(), most, is_too_long: false },
         }
     }
 
-    /// Reads on to the end of a place's value, or of `piece`, and takes what it has read from `piece`.
+    /// Reads on to the end of a value that is looked for, or of `piece`, and takes what it has read from `piece`.
     ///
     /// # Errors
     ///
     /// Whatever follows, it is no JSON object. Nothing more can be read then.
-    pub(super) fn next(&mut self, piece: &mut &[u8]) -> Result<Option<Found<'_>>, Malformed> {
-        self.capture.take_if(|capture| capture.ended);
-        let mut rest = *piece;
-        let mut taken = Ok(0);
-        while let (Ok(_), false, false) = (taken, rest.is_empty(), self.has_found()) {
-            taken = self.take(rest);
-            rest = rest.get(taken.unwrap_or(1)..).unwrap_or_default();
+    pub(super) fn next<'a, 'p: 'a>(&'a mut self, piece: &mut &'p [u8]) -> Result<Option<Found<'a>>, Malformed> {
+        let (bytes, mut at) = (*piece, 0);
+        self.sought.begin = 0;
+        while let Some(&byte) = bytes.get(at) {
+            let has_ended = self.step(byte, bytes, &mut at)?;
+            if has_ended {
+                self.next = if self.depth == 0 { Next::Nothing } else { Next::CommaOrEnd };
+                if self.sought.is_here && self.depth == 1 {
+                    let (read, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
+                    *piece = rest;
+                    return Ok(Some(self.sought.end(read)));
+                }
+                if self.depth > 0 && bytes.get(at) == Some(&b',') {
+                    at += 1;
+                    self.next = self.behind_comma();
+                }
+            }
         }
-        let read = piece.get(..piece.len() - rest.len()).unwrap_or_default();
-        *piece = rest;
-        self.characters.read(read)?;
-        taken?;
-        Ok(self.capture.as_ref().filter(|capture| capture.ended).map(Capture::found))
+        *piece = &[];
+        self.sought.keep(bytes);
+        Ok(None)
     }
 
     /// Whether the object is complete.
@@ -144,231 +149,269 @@ impl Document {
         matches!(self.next, Next::Nothing)
     }
 
-    fn has_found(&self) -> bool {
-        self.capture.as_ref().is_some_and(|capture| capture.ended)
-    }
-
-    /// Takes something from the beginning of `rest`, and says how much: nothing where a number turns out to have ended.
-    fn take(&mut self, rest: &[u8]) -> Result<usize, Malformed> {
-        let Some(&byte) = rest.first() else { return Ok(0) };
+    /// At `byte`.
+    #[inline]
+    fn step(&mut self, byte: u8, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
+        let begin = *at;
         match self.next {
-            Next::Text => return self.take_text(rest, byte),
-            Next::Escape => self.take_escape(byte)?,
-            Next::Digits(left, code) => self.take_digit(left, code, byte)?,
-            Next::Word(word) => self.take_letter(word, byte)?,
-            Next::Number(number) => match number.and(byte) {
-                Some(number) => self.go_on(byte, Next::Number(number)),
-                None if number.may_end() => {
-                    self.end_value();
-                    return Ok(0);
-                }
-                None => return Err(Malformed::NotJson),
+            Next::Text => return self.read_text(bytes, at),
+            Next::Number => return self.read_number(bytes, at),
+            _ => *at += 1,
+        }
+        match self.next {
+            Next::KeyOrEnd if byte == b'}' => return Ok(self.close()),
+            Next::KeyOrEnd | Next::Key if byte == b'"' => self.begin_key(bytes, at),
+            Next::Colon if byte == b':' => self.next = Next::Value,
+            Next::ValueOrEnd if byte == b']' => return Ok(self.close()),
+            Next::ValueOrEnd | Next::Value => self.begin_value(byte, begin)?,
+            Next::CommaOrEnd => match byte {
+                b',' => self.next = self.behind_comma(),
+                b'}' if self.in_object => return Ok(self.close()),
+                b']' if !self.in_object => return Ok(self.close()),
+                _ => blank(byte)?,
             },
-            next if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') => self.go_on(byte, next),
-            next => self.take_mark(next, byte)?,
+            Next::Document if byte == b'{' => self.open(true)?,
+            Next::Word => return self.read_letter(byte),
+            Next::Escape => self.read_escape(byte)?,
+            Next::Digits => self.read_digit(byte)?,
+            _ => blank(byte)?,
         }
-        Ok(1)
+        Ok(false)
     }
 
-    /// What stands between texts, literals and numbers, or begins one.
-    fn take_mark(&mut self, next: Next, byte: u8) -> Result<(), Malformed> {
-        match (next, byte) {
-            (Next::Document, b'{') => self.open(byte)?,
-            (Next::KeyOrEnd | Next::Key, b'"') => {
-                self.text = if self.is_watched() { Text::Watched(Key::default()) } else { Text::Key };
-                self.go_on(byte, Next::Text);
+    fn behind_comma(&self) -> Next {
+        if self.in_object { Next::Key } else { Next::Value }
+    }
+
+    /// Behind the quote.
+    #[inline]
+    fn begin_key(&mut self, bytes: &[u8], at: &mut usize) {
+        self.next = Next::Text;
+        if self.depth > 1 {
+            self.text = Text::Key;
+            return;
+        }
+        let rest = bytes.get(*at..).unwrap_or_default();
+        let length = plain_ascii(rest);
+        match rest.split_at_checked(length) {
+            Some((key, [b'"', ..])) => {
+                self.key.is_all(key);
+                *at += length + 1;
+                self.end_key(bytes, at);
             }
-            (Next::Colon, b':') => self.go_on(byte, Next::Value),
-            (Next::KeyOrEnd, b'}') | (Next::ValueOrEnd, b']') => self.close(byte),
-            (Next::CommaOrEnd, b'}') if self.in_object() => self.close(byte),
-            (Next::CommaOrEnd, b']') if !self.in_object() => self.close(byte),
-            (Next::CommaOrEnd, b',') => self.go_on(byte, if self.in_object() { Next::Key } else { Next::Value }),
-            (Next::ValueOrEnd | Next::Value, _) => self.begin_value(byte)?,
-            _ => return Err(Malformed::NotJson),
+            _ => {
+                self.key.restart();
+                self.text = Text::KeyAtTop;
+            }
         }
-        Ok(())
     }
 
-    fn begin_value(&mut self, byte: u8) -> Result<(), Malformed> {
-        if self.capture.is_none() {
-            self.capture = self.place_here().map(|(place, most)| Capture::new(place, most, self.depth));
+    /// At `byte`, which is where it begins unless it is a blank.
+    #[inline]
+    fn begin_value(&mut self, byte: u8, at: usize) -> Result<(), Malformed> {
+        if self.depth == 1 && self.key.is_name() {
+            self.sought.begin(at);
         }
-        match byte {
-            b'{' | b'[' => return self.open(byte),
+        self.next = match byte {
             b'"' => {
                 self.text = Text::Value;
-                self.go_on(byte, Next::Text);
+                Next::Text
             }
-            b't' => self.go_on(byte, Next::Word(b"rue")),
-            b'f' => self.go_on(byte, Next::Word(b"alse")),
-            b'n' => self.go_on(byte, Next::Word(b"ull")),
+            b'{' => return self.open(true),
+            b'[' => return self.open(false),
+            b't' | b'f' | b'n' => {
+                self.word = match byte {
+                    b't' => b"rue",
+                    b'f' => b"alse",
+                    _ => b"ull",
+                };
+                Next::Word
+            }
             _ => {
-                let number = Number::new(byte).ok_or(Malformed::NotJson)?;
-                self.go_on(byte, Next::Number(number));
+                let Some(number) = Number::new(byte) else { return blank(byte) };
+                self.number = number;
+                Next::Number
             }
-        }
+        };
         Ok(())
     }
 
-    fn end_value(&mut self) {
-        self.next = if self.depth == 0 { Next::Nothing } else { Next::CommaOrEnd };
-        if let Some(capture) = self.capture.as_mut().filter(|capture| capture.depth == self.depth) {
-            capture.ended = true;
-        }
-    }
-
-    fn open(&mut self, byte: u8) -> Result<(), Malformed> {
-        let is_object = byte == b'{';
+    #[inline]
+    fn open(&mut self, is_object: bool) -> Result<(), Malformed> {
         let word = self.objects.get_mut(self.depth / 64).ok_or(Malformed::TooDeep)?;
         let bit = 1 << (self.depth % 64);
         *word = if is_object { *word | bit } else { *word & !bit };
         self.depth += 1;
-        if let Some(towards) = self.towards.get_mut(self.depth) {
-            *towards = 0;
-        }
-        self.go_on(byte, if is_object { Next::KeyOrEnd } else { Next::ValueOrEnd });
+        self.in_object = is_object;
+        self.next = if is_object { Next::KeyOrEnd } else { Next::ValueOrEnd };
         Ok(())
     }
 
-    fn close(&mut self, byte: u8) {
-        self.keep(&[byte]);
+    #[inline]
+    fn close(&mut self) -> Ended {
         self.depth = self.depth.saturating_sub(1);
-        self.end_value();
+        let above = self.depth.saturating_sub(1);
+        self.in_object = self.objects.get(above / 64).is_some_and(|word| word >> (above % 64) & 1 == 1);
+        true
     }
 
-    fn in_object(&self) -> bool {
-        let level = self.depth.saturating_sub(1);
-        self.objects.get(level / 64).is_some_and(|word| word >> (level % 64) & 1 == 1)
-    }
-
-    fn take_text(&mut self, rest: &[u8], byte: u8) -> Result<usize, Malformed> {
-        let run = rest.get(..plain(rest)).unwrap_or_default();
-        if !run.is_empty() {
-            if let Text::Watched(key) = &mut self.text {
-                key.push(run)?;
-            }
-            self.keep(run);
-            return Ok(run.len());
+    #[inline]
+    fn read_text(&mut self, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
+        if self.text == Text::KeyAtTop || self.characters.have_begun() {
+            return self.read_any_text(bytes, at);
         }
-        match byte {
-            b'"' => self.end_text()?,
-            b'\\' => self.go_on(byte, Next::Escape),
-            _ => return Err(Malformed::NotJson),
-        }
-        Ok(1)
-    }
-
-    fn end_text(&mut self) -> Result<(), Malformed> {
-        self.keep(b"\"");
-        match &self.text {
-            Text::Value => self.end_value(),
-            Text::Key => self.next = Next::Colon,
-            Text::Watched(key) => {
-                key.end()?;
-                let towards = self.towards_with(key);
-                if let Some(here) = self.towards.get_mut(self.depth) {
-                    *here = towards;
+        loop {
+            *at += plain_ascii(bytes.get(*at..).unwrap_or_default());
+            match bytes.get(*at) {
+                Some(b'"') => {
+                    *at += 1;
+                    return self.end_text(bytes, at);
                 }
-                self.next = Next::Colon;
+                Some(b'\\') if bytes.get(*at + 1).is_some_and(|byte| meant(*byte).is_some()) => *at += 2,
+                Some(_) => return self.read_any_text(bytes, at),
+                None => return Ok(false),
             }
         }
-        Ok(())
     }
 
-    fn take_escape(&mut self, byte: u8) -> Result<(), Malformed> {
-        let meant = match byte {
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                self.go_on(byte, Next::Digits(4, 0));
-                return Ok(());
-            }
-            _ => return Err(Malformed::NotJson),
-        };
-        if let Text::Watched(key) = &mut self.text {
-            key.push(&[meant])?;
+    /// Up to an escape at most, wherever the text is cut and whatever it is made of.
+    #[inline(never)]
+    fn read_any_text(&mut self, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
+        let rest = bytes.get(*at..).unwrap_or_default();
+        let length = plain(rest);
+        let run = rest.get(..length).unwrap_or_default();
+        self.characters.read(run)?;
+        if self.text == Text::KeyAtTop && !run.is_empty() {
+            self.key.push(run)?;
         }
-        self.go_on(byte, Next::Text);
-        Ok(())
+        *at += length;
+        let Some(end) = rest.get(length) else { return Ok(false) };
+        *at += 1;
+        match end {
+            _ if self.characters.have_begun() => Err(Malformed::NotJson),
+            b'"' => self.end_text(bytes, at),
+            b'\\' => {
+                self.next = Next::Escape;
+                Ok(false)
+            }
+            _ => Err(Malformed::NotJson),
+        }
     }
 
-    fn take_digit(&mut self, left: u8, code: u16, byte: u8) -> Result<(), Malformed> {
-        let digit = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok());
-        let code = code << 4 | digit.ok_or(Malformed::NotJson)?;
-        if left > 1 {
-            self.go_on(byte, Next::Digits(left - 1, code));
+    #[inline]
+    fn end_text(&mut self, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
+        match self.text {
+            Text::Value => return Ok(true),
+            Text::Key => {}
+            Text::KeyAtTop => self.key.end()?,
+        }
+        self.end_key(bytes, at);
+        Ok(false)
+    }
+
+    #[inline]
+    fn end_key(&mut self, bytes: &[u8], at: &mut usize) {
+        self.next = Next::Colon;
+        if bytes.get(*at) == Some(&b':') {
+            *at += 1;
+            self.next = Next::Value;
+        }
+    }
+
+    fn read_escape(&mut self, byte: u8) -> Result<(), Malformed> {
+        if byte == b'u' {
+            self.digits = (4, 0);
+            self.next = Next::Digits;
             return Ok(());
         }
-        if let Text::Watched(key) = &mut self.text {
-            key.push_code(code)?;
+        let meant = meant(byte).ok_or(Malformed::NotJson)?;
+        self.next = Next::Text;
+        if self.text == Text::KeyAtTop { self.key.push(&[meant]) } else { Ok(()) }
+    }
+
+    fn read_digit(&mut self, byte: u8) -> Result<(), Malformed> {
+        let (left, code) = self.digits;
+        let digit = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok());
+        let code = code << 4 | digit.ok_or(Malformed::NotJson)?;
+        self.digits = (left - 1, code);
+        if left > 1 {
+            return Ok(());
         }
-        self.go_on(byte, Next::Text);
-        Ok(())
+        self.next = Next::Text;
+        if self.text == Text::KeyAtTop { self.key.push_code(code) } else { Ok(()) }
     }
 
-    fn take_letter(&mut self, word: &'static [u8], byte: u8) -> Result<(), Malformed> {
-        match word.split_first() {
-            Some((&letter, rest)) if letter == byte => self.go_on(byte, Next::Word(rest)),
-            _ => return Err(Malformed::NotJson),
+    fn read_letter(&mut self, byte: u8) -> Result<Ended, Malformed> {
+        match self.word {
+            [letter, rest @ ..] if *letter == byte => {
+                self.word = rest;
+                Ok(rest.is_empty())
+            }
+            _ => Err(Malformed::NotJson),
         }
-        if word.len() == 1 {
-            self.end_value();
+    }
+
+    #[inline]
+    fn read_number(&mut self, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
+        let mut number = self.number;
+        while let Some(byte) = bytes.get(*at) {
+            match number.and(*byte) {
+                Some(more) => number = more,
+                None if number.may_end() => return Ok(true),
+                None => return Err(Malformed::NotJson),
+            }
+            *at += 1;
         }
-        Ok(())
-    }
-
-    /// Whether a key of the object that is being read may lead to a place.
-    fn is_watched(&self) -> bool {
-        let above = self.depth.checked_sub(1).and_then(|above| self.towards.get(above));
-        self.depth <= LOWEST && self.capture.is_none() && above.is_some_and(|towards| *towards != 0)
-    }
-
-    /// Which places lie at or below `key` of the object that is being read.
-    fn towards_with(&self, key: &Key) -> u8 {
-        let Some(level) = self.depth.checked_sub(1) else { return 0 };
-        let above = self.towards.get(level).copied().unwrap_or_default();
-        let is_on = |(index, place): &(usize, &Place)| {
-            above >> index & 1 == 1 && place.path.get(level).is_some_and(|name| key.is(name))
-        };
-        self.places.iter().enumerate().filter(is_on).fold(0, |towards, (index, _)| towards | 1 << index)
-    }
-
-    /// The place whose value begins here, and how much of it is kept.
-    fn place_here(&self) -> Option<(usize, usize)> {
-        let towards = *self.towards.get(self.depth)?;
-        let is_here = |(index, place): &(usize, &Place)| towards >> index & 1 == 1 && place.path.len() == self.depth;
-        self.places.iter().enumerate().find(is_here).map(|(index, place)| (index, place.most))
-    }
-
-    fn go_on(&mut self, byte: u8, next: Next) {
-        self.keep(&[byte]);
-        self.next = next;
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        if let Some(capture) = &mut self.capture {
-            capture.keep(bytes);
-        }
+        self.number = number;
+        Ok(false)
     }
 }
 
-impl Capture {
-    fn new(place: usize, most: usize, depth: usize) -> Self {
-        Self { place, depth, most, kept: Vec::new(), too_long: false, ended: false }
+/// What an escape of a single `byte` means.
+fn meant(byte: u8) -> Option<u8> {
+    match byte {
+        b'"' | b'\\' | b'/' => Some(byte),
+        b'b' => Some(0x08),
+        b'f' => Some(0x0c),
+        b'n' => Some(b'\n'),
+        b'r' => Some(b'\r'),
+        b't' => Some(b'\t'),
+        _ => None,
+    }
+}
+
+/// Makes sure that `byte` may stand anywhere between what means something.
+fn blank(byte: u8) -> Result<(), Malformed> {
+    if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') { Ok(()) } else { Err(Malformed::NotJson) }
+}
+
+impl Sought {
+    fn begin(&mut self, begin: usize) {
+        self.is_here = true;
+        self.begin = begin;
+        self.kept.clear();
+        self.is_too_long = false;
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
-        self.too_long |= bytes.len() > self.most - self.kept.len();
-        if !self.too_long {
-            self.kept.extend_from_slice(bytes);
+    /// Keeps what the piece that was read has of it.
+    fn keep(&mut self, piece: &[u8]) {
+        let value = piece.get(self.begin..).unwrap_or_default();
+        if self.is_here && !self.is_too_long {
+            self.is_too_long = value.len() > self.most - self.kept.len();
+            if !self.is_too_long {
+                self.kept.extend_from_slice(value);
+            }
         }
     }
 
-    fn found(&self) -> Found<'_> {
-        Found { place: self.place, json: (!self.too_long).then_some(&self.kept) }
+    /// It ends with what was `read` of this piece.
+    fn end<'a>(&'a mut self, read: &'a [u8]) -> Found<'a> {
+        if self.kept.is_empty() && !self.is_too_long {
+            self.is_here = false;
+            return read.get(self.begin..).filter(|value| value.len() <= self.most);
+        }
+        self.keep(read);
+        self.is_here = false;
+        (!self.is_too_long).then_some(&*self.kept)
     }
 }

@@ -10,5 +10,6 @@ mod events;
 mod frames;
 mod json;
 pub mod model;
+mod scan;
 mod skim;
 pub mod usage;

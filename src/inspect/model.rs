@@ -1,16 +1,18 @@
 //! Which model a request in JSON asks for.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
-use super::json::{Document, Found, Malformed, Place};
+use super::json::{Document, Malformed};
+use super::scan::text;
 
 /// The longest name that a model may have, in bytes.
 const LONGEST_NAME: usize = 256;
 /// How often a request may name a model.
 const MOST_NAMED: usize = 8;
-
-/// Every byte of a name may be written as an escape of six.
-const PLACES: &[Place] = &[Place { path: &["model"], most: 6 * LONGEST_NAME + 2 }];
+/// How much of a model's JSON is kept: every byte of its name may be written as an escape of six.
+const LONGEST_JSON: usize = 6 * LONGEST_NAME + 2;
 
 /// Why it cannot be said which model a request asks for: the end of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -50,25 +52,18 @@ pub enum Unseen {
 /// assert_eq!(reader.models(), ["gpt-4.1", "o3"]);
 /// # Ok::<_, Unseen>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ModelReader {
-    document: Document,
-    named: usize,
+    names: ModelNames,
     models: Vec<String>,
     unseen: Option<Unseen>,
-}
-
-impl Default for ModelReader {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl ModelReader {
     /// A reader of content that begins.
     #[must_use]
     pub fn new() -> Self {
-        Self { document: Document::new(PLACES), named: 0, models: Vec::new(), unseen: None }
+        Self::default()
     }
 
     /// Reads the next piece of the content.
@@ -96,24 +91,49 @@ impl ModelReader {
     pub fn end(&self) -> Result<(), Unseen> {
         match self.unseen {
             Some(unseen) => Err(unseen),
-            None if !self.document.has_ended() => Err(Unseen::NotJson),
+            None if !self.names.document.has_ended() => Err(Unseen::NotJson),
             None if self.models.is_empty() => Err(Unseen::NoModel),
             None => Ok(()),
         }
     }
 
     fn read_on(&mut self, mut piece: &[u8]) -> Result<(), Unseen> {
-        while let Some(Found { json, .. }) = self.document.next(&mut piece)? {
-            let model = name(json.ok_or(Unseen::NotName)?)?;
-            self.named += 1;
-            if self.named > MOST_NAMED {
-                return Err(Unseen::TooMany);
-            }
-            if !self.models.contains(&model) {
-                self.models.push(model);
+        while let Some(model) = self.names.next(&mut piece)? {
+            if !self.models.iter().any(|seen| *seen == model) {
+                self.models.push(model.into_owned());
             }
         }
         Ok(())
+    }
+}
+
+/// Each time that a request's content names a model: what [`ModelReader`] collects, for whom the first is enough.
+#[derive(Debug)]
+pub struct ModelNames {
+    document: Document,
+    named: usize,
+}
+
+impl Default for ModelNames {
+    fn default() -> Self {
+        Self { document: Document::new("model", LONGEST_JSON), named: 0 }
+    }
+}
+
+impl ModelNames {
+    /// Reads on to the end of the next name, or of `piece`, and takes what it has read from `piece`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever follows, the model cannot be seen. Nothing more can be read then.
+    pub fn next<'a, 'p: 'a>(&'a mut self, piece: &mut &'p [u8]) -> Result<Option<Cow<'a, str>>, Unseen> {
+        let Some(json) = self.document.next(piece)? else { return Ok(None) };
+        let model = name(json.ok_or(Unseen::NotName)?)?;
+        self.named += 1;
+        if self.named > MOST_NAMED {
+            return Err(Unseen::TooMany);
+        }
+        Ok(Some(model))
     }
 }
 
@@ -127,9 +147,13 @@ impl From<Malformed> for Unseen {
 }
 
 /// The name of a model that is written as `json`.
-fn name(json: &[u8]) -> Result<String, Unseen> {
-    let name: String = serde_json::from_slice(json).map_err(|_| Unseen::NotText)?;
-    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+fn name(json: &[u8]) -> Result<Cow<'_, str>, Unseen> {
+    let name = match text(json) {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(serde_json::from_slice(json).map_err(|_| Unseen::NotText)?),
+    };
+    let is_plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if name.is_empty() || name.len() > LONGEST_NAME || !is_plain && name.chars().any(char::is_control) {
         return Err(Unseen::NotName);
     }
     Ok(name)

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use http::header::{CONTENT_ENCODING, HeaderMap};
 
 use super::meter::is_of_kind;
-use crate::inspect::model::ModelReader;
+use crate::inspect::model::ModelNames;
 
 /// The longest name that is told: Azure's names of deployments are no longer.
 const LONGEST_NAME: usize = 64;
@@ -59,7 +59,7 @@ impl Asked {
         let can_be_read = is_of_kind(fields, &["application/json"]) && !fields.contains_key(CONTENT_ENCODING);
         (can_be_read && self.model().is_none()).then(|| Watch {
             asked: self.clone(),
-            reader: ModelReader::new(),
+            names: ModelNames::default(),
             left: LONGEST_LOOK,
         })
     }
@@ -69,21 +69,23 @@ impl Asked {
 #[derive(Debug)]
 pub struct Watch {
     asked: Asked,
-    reader: ModelReader,
+    names: ModelNames,
     left: usize,
 }
 
 impl Watch {
     /// Looks at the next piece. Whether there is anything left to look for.
     pub fn read(&mut self, piece: &[u8]) -> bool {
-        let piece = piece.get(..self.left).unwrap_or(piece);
+        let mut piece = piece.get(..self.left).unwrap_or(piece);
         self.left -= piece.len();
-        let read = self.reader.read(piece);
-        if let Some(model) = self.reader.models().first() {
-            self.asked.names(model);
-            return false;
+        match self.names.next(&mut piece) {
+            Ok(Some(model)) => {
+                self.asked.names(&model);
+                false
+            }
+            Ok(None) => self.left > 0,
+            Err(_) => false,
         }
-        read.is_ok() && self.left > 0
     }
 }
 

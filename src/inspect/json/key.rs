@@ -1,25 +1,44 @@
-//! The key of an object that a place is in, as it is read: its escapes decoded, and cut off when it is too long to matter.
+//! A key beside which the one that is looked for could be, as it is read: its escapes decoded.
 
 use super::Malformed;
 
-/// No key on the way to a place is longer.
-const LONGEST: usize = 16;
-
-/// A key, or what has been read of it.
-#[derive(Debug, Default)]
+/// A key, as far as it has been read.
+#[derive(Debug)]
 pub(super) struct Key {
-    text: Vec<u8>,
+    /// What it is compared with, without regard to ASCII case.
+    name: &'static str,
+    /// How much of the name it is so far; [`None`]: it is another.
+    read: Option<usize>,
     /// The first half of a surrogate pair was the last that was read.
     half: bool,
 }
 
 impl Key {
+    /// One that may be `name`.
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, read: Some(0), half: false }
+    }
+
+    /// Another key begins.
+    pub(super) fn restart(&mut self) {
+        self.read = Some(0);
+        self.half = false;
+    }
+
+    /// Another key, which is all of this.
+    pub(super) fn is_all(&mut self, text: &[u8]) {
+        self.read = text.eq_ignore_ascii_case(self.name.as_bytes()).then_some(text.len());
+        self.half = false;
+    }
+
     /// Goes on with bytes that stand for themselves.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         self.end()?;
-        // One byte more than the longest shows that it is longer.
-        let room = (LONGEST + 1).saturating_sub(self.text.len());
-        self.text.extend(bytes.iter().take(room));
+        self.read = self.read.and_then(|read| {
+            let end = read + bytes.len();
+            let same = self.name.as_bytes().get(read..end)?;
+            same.eq_ignore_ascii_case(bytes).then_some(end)
+        });
         Ok(())
     }
 
@@ -31,8 +50,9 @@ impl Key {
     pub(super) fn push_code(&mut self, code: u16) -> Result<(), Malformed> {
         if self.half && (0xdc00..0xe000).contains(&code) {
             self.half = false;
-            // Which character it is does not matter: no place has it.
-            return self.push(&[0xff]);
+            // Which character it is does not matter: no name has it.
+            self.read = None;
+            return Ok(());
         }
         self.end()?;
         if (0xd800..0xdc00).contains(&code) {
@@ -48,7 +68,8 @@ impl Key {
         if self.half { Err(Malformed::NotJson) } else { Ok(()) }
     }
 
-    pub(super) fn is(&self, name: &str) -> bool {
-        self.text.eq_ignore_ascii_case(name.as_bytes())
+    /// Whether it is the name.
+    pub(super) fn is_name(&self) -> bool {
+        self.read == Some(self.name.len())
     }
 }

@@ -25,15 +25,22 @@ impl Number {
     }
 
     /// The number with another byte, unless that cannot be part of it.
+    #[inline]
     pub(super) fn and(self, byte: u8) -> Option<Self> {
+        if byte.is_ascii_digit() {
+            return match self {
+                Self::Whole => Some(Self::Whole),
+                Self::Point | Self::Fraction => Some(Self::Fraction),
+                Self::E | Self::Sign | Self::Power => Some(Self::Power),
+                Self::Minus if byte == b'0' => Some(Self::Zero),
+                Self::Minus => Some(Self::Whole),
+                Self::Zero => None,
+            };
+        }
         match (self, byte) {
-            (Self::Minus, b'0') => Some(Self::Zero),
-            (Self::Minus, b'1'..=b'9') | (Self::Whole, b'0'..=b'9') => Some(Self::Whole),
             (Self::Zero | Self::Whole, b'.') => Some(Self::Point),
-            (Self::Point | Self::Fraction, b'0'..=b'9') => Some(Self::Fraction),
             (Self::Zero | Self::Whole | Self::Fraction, b'e' | b'E') => Some(Self::E),
             (Self::E, b'+' | b'-') => Some(Self::Sign),
-            (Self::E | Self::Sign | Self::Power, b'0'..=b'9') => Some(Self::Power),
             _ => None,
         }
     }

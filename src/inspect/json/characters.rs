@@ -1,23 +1,6 @@
-//! What texts are made of: runs without any meaning to JSON, and UTF-8.
+//! The characters of a text: UTF-8, wherever it is cut.
 
 use super::Malformed;
-
-/// How many bytes are looked at together: the compiler makes a few vector instructions of it.
-const TOGETHER: usize = 32;
-
-/// How many bytes at the beginning of `bytes` a text goes on with: up to a quote, a backslash or a control byte.
-#[expect(clippy::needless_bitwise_bool, reason = "a branch for each byte would keep this from being vectorised")]
-pub(super) fn plain(bytes: &[u8]) -> usize {
-    let means_something = |byte: u8| (byte == b'"') | (byte == b'\\') | (byte < b' ');
-    let (blocks, _) = bytes.as_chunks::<TOGETHER>();
-    let whole = blocks
-        .iter()
-        .take_while(|block| !block.iter().fold(false, |any, byte| any | means_something(*byte)))
-        .count()
-        .saturating_mul(TOGETHER);
-    let rest = bytes.get(whole..).unwrap_or_default();
-    whole + rest.iter().position(|byte| means_something(*byte)).unwrap_or(rest.len())
-}
 
 /// Makes sure that bytes are UTF-8, wherever they are cut: a careless decoder takes an overlong form for the quote that ends
 /// a text.
@@ -29,6 +12,11 @@ pub(super) struct Characters {
 }
 
 impl Characters {
+    /// Whether a character has begun that is not complete.
+    pub(super) fn have_begun(&self) -> bool {
+        self.length > 0
+    }
+
     pub(super) fn read(&mut self, piece: &[u8]) -> Result<(), Malformed> {
         let mut rest = piece;
         while self.length > 0 {
@@ -58,18 +46,6 @@ fn incomplete(bytes: &[u8]) -> Result<&[u8], Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_run_ends_where_json_begins() {
-        for end in [b'"', b'\\', 0, b'\n', 0x1f] {
-            for length in 0..100 {
-                let bytes = [vec![b'x'; length], vec![end], vec![end; 40]].concat();
-                assert_eq!(plain(&bytes), length, "{end}");
-                assert_eq!(plain(&bytes[..length]), length);
-            }
-        }
-        assert_eq!(plain(" \u{7f}é€𝄞'".repeat(9).as_bytes()), 12 * 9);
-    }
 
     #[test]
     fn characters_may_be_cut_anywhere() {
