@@ -48,6 +48,16 @@ impl Events {
     /// The next part, taken from the beginning of `piece`; [`None`] when there is no more in it.
     pub(super) fn next<'a>(&mut self, piece: &mut &'a [u8]) -> Option<Part<'a>> {
         while let Some((&byte, tail)) = piece.split_first() {
+            if let (Line::Name(0), Some(data)) = (self.line, piece.strip_prefix(b"data: ")) {
+                // Where a line begins, which nearly every line with data does at once.
+                *piece = data;
+                self.line = Line::Data;
+                self.returned = false;
+                if self.begin_data() {
+                    return Some(self.data(b"\n"));
+                }
+                continue;
+            }
             if mem::take(&mut self.returned) && byte == b'\n' {
                 *piece = tail;
                 continue;
@@ -111,8 +121,10 @@ impl Events {
     }
 
     fn data<'a>(&mut self, data: &'a [u8]) -> Part<'a> {
-        self.done = self.done.filter(|done| DONE.get(*done..).is_some_and(|rest| rest.starts_with(data)));
-        self.done = self.done.map(|done| done + data.len());
+        if let Some(done) = self.done {
+            let is_more = DONE.get(done..done + data.len()) == Some(data);
+            self.done = is_more.then_some(done + data.len());
+        }
         Part::Data(data)
     }
 }

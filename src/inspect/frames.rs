@@ -75,6 +75,11 @@ impl Frames {
         }
     }
 
+    /// Whether the text that was read last has ended with it.
+    pub(super) fn have_ended_text(&self) -> bool {
+        self.left == 0 && self.head[0] & 0x80 != 0
+    }
+
     /// Whether every text so far could be read.
     pub(super) fn are_readable(&self) -> bool {
         self.unread == Unread::Nothing

@@ -193,16 +193,13 @@ impl Document {
         }
         let rest = bytes.get(*at..).unwrap_or_default();
         let length = plain_ascii(rest);
-        match rest.split_at_checked(length) {
-            Some((key, [b'"', ..])) => {
-                self.key.is_all(key);
-                *at += length + 1;
-                self.end_key(bytes, at);
-            }
-            _ => {
-                self.key.restart();
-                self.text = Text::KeyAtTop;
-            }
+        if let Some((key, [b'"', ..])) = rest.split_at_checked(length) {
+            self.key.is_all(key);
+            *at += length + 1;
+            self.end_key(bytes, at);
+        } else {
+            self.key.restart();
+            self.text = Text::KeyAtTop;
         }
     }
 

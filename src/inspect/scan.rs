@@ -7,10 +7,12 @@ use memchr::{memchr2, memchr3};
 const TOGETHER: usize = 64;
 /// How many words are looked at one by one before that pays.
 const FIRST: usize = 4;
+/// How many bytes are looked at one by one where texts follow each other closely.
+const NEAR: usize = 12;
 
 /// How many bytes at the beginning of `bytes` a text goes on with: up to a quote, a backslash or a control byte.
 pub(super) fn plain(bytes: &[u8]) -> usize {
-    far(bytes, |word| is_quote_or_control(word) & !word | is(word, b'\\'))
+    run(bytes, |word| (of_quote_or_control(word) | of(word, b'\\')) & !word & each(0x80))
 }
 
 /// The same, or up to a byte that is not ASCII.
@@ -19,31 +21,31 @@ pub(super) fn plain_ascii(bytes: &[u8]) -> usize {
     near(bytes, in_ascii).unwrap_or_else(|| far_in_ascii(bytes))
 }
 
-#[inline(never)]
-fn far_in_ascii(bytes: &[u8]) -> usize {
-    far(bytes, in_ascii)
-}
-
-fn in_ascii(word: u64) -> u64 {
-    (is_quote_or_control(word) | (word ^ each(b'\\')).wrapping_sub(each(1)) | word) & each(0x80)
-}
-
 /// The text that is written as `json`, if it is one and stands there as it is, without an escape.
 pub(super) fn text(json: &[u8]) -> Option<&str> {
     let text = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if plain_ascii(text) == text.len() || plain(text) == text.len() { str::from_utf8(text).ok() } else { None }
+    if plain(text) == text.len() { str::from_utf8(text).ok() } else { None }
 }
 
-/// Where the first `a` or `b` is.
+/// Where the first quote or backslash is.
 #[inline]
-pub(super) fn either(bytes: &[u8], a: u8, b: u8) -> Option<usize> {
-    near(bytes, |word| is(word, a) | is(word, b)).or_else(|| memchr2(a, b, bytes))
+pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    let marks = |word| (of(word, b'"') | of(word, b'\\')) & !word & each(0x80);
+    let (at, rest) = in_words(bytes, FIRST, marks);
+    if at.is_some() { at } else { Some(bytes.len() - rest.len() + memchr2(b'"', b'\\', rest)?) }
 }
 
-/// Where the first `a`, `b` or `c` is.
+/// Where the first quote, `a` or `b` is.
 #[inline]
-pub(super) fn any_of(bytes: &[u8], a: u8, b: u8, c: u8) -> Option<usize> {
-    near(bytes, |word| is(word, a) | is(word, b) | is(word, c)).or_else(|| memchr3(a, b, c, bytes))
+pub(super) fn quote_or(bytes: &[u8], a: u8, b: u8) -> Option<usize> {
+    let near = bytes.get(..NEAR).unwrap_or(bytes);
+    let is = |byte: &u8| *byte == b'"' || *byte == a || *byte == b;
+    near.iter().position(is).or_else(|| Some(near.len() + memchr3(b'"', a, b, bytes.get(near.len()..)?)?))
+}
+
+#[inline(never)]
+fn far_in_ascii(bytes: &[u8]) -> usize {
+    run(bytes, in_ascii)
 }
 
 /// Where the first mark is, if it is in the first word.
@@ -53,42 +55,64 @@ fn near(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
     (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
 }
 
-/// Where the first mark is, or the end.
+/// Where the first mark is that tells a quote from what is before it, or the end.
 #[inline]
-fn far(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
-    let of = |word: &[u8; 8]| marks(u64::from_le_bytes(*word));
-    let is_clear = |block: &[u8; TOGETHER]| block.as_chunks().0.iter().fold(0, |all, word| all | of(word)) == 0;
-    let (mut rest, mut words) = (bytes, 0);
-    while let Some((word, behind)) = rest.split_first_chunk() {
-        let marks = of(word);
+fn run(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
+    let (at, mut rest) = in_words(bytes, FIRST, &marks);
+    if let Some(at) = at {
+        return at;
+    }
+    let is_clear = |block: &[u8; TOGETHER]| {
+        block.as_chunks().0.iter().fold(0, |all, word| all | marks(u64::from_le_bytes(*word))) == 0
+    };
+    while let Some((block, behind)) = rest.split_first_chunk()
+        && is_clear(block)
+    {
+        rest = behind;
+    }
+    let (at, last) = in_words(rest, usize::MAX, &marks);
+    let behind = bytes.len() - rest.len();
+    at.map_or_else(
+        || {
+            // With a mark behind the end.
+            let mut word = [b'"'; 8];
+            word.iter_mut().zip(last).for_each(|(place, byte)| *place = *byte);
+            bytes.len() - last.len() + marks(u64::from_le_bytes(word)).trailing_zeros() as usize / 8
+        },
+        |at| behind + at,
+    )
+}
+
+/// Where the first mark is in the first words, as many as that, or what is behind them.
+#[inline]
+fn in_words(bytes: &[u8], most: usize, marks: impl Fn(u64) -> u64) -> (Option<usize>, &[u8]) {
+    let (mut rest, mut left) = (bytes, most);
+    while left > 0
+        && let Some((word, behind)) = rest.split_first_chunk()
+    {
+        let marks = marks(u64::from_le_bytes(*word));
         if marks != 0 {
-            return bytes.len() - rest.len() + marks.trailing_zeros() as usize / 8;
+            return (Some(bytes.len() - rest.len() + marks.trailing_zeros() as usize / 8), rest);
         }
         rest = behind;
-        words += 1;
-        while words == FIRST
-            && let Some((block, behind)) = rest.split_first_chunk()
-            && is_clear(block)
-        {
-            rest = behind;
-        }
+        left -= 1;
     }
-    // With a mark behind the end.
-    let mut last = [b'"'; 8];
-    last.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
-    bytes.len() - rest.len() + of(&last).trailing_zeros() as usize / 8
+    (None, rest)
 }
 
-/// Marks the first byte of `word` that is `byte`, and perhaps some behind it.
-const fn is(word: u64, byte: u8) -> u64 {
-    let other = word ^ each(byte);
-    other.wrapping_sub(each(1)) & !other & each(0x80)
+fn in_ascii(word: u64) -> u64 {
+    (of_quote_or_control(word) | of(word, b'\\') | word) & each(0x80)
 }
 
-/// Marks the first byte of ASCII in `word` that is a quote or a control byte, and perhaps some behind it.
-const fn is_quote_or_control(word: u64) -> u64 {
+/// Marks the first byte of ASCII in `word` that is `byte`, and perhaps some behind it, among other bits.
+const fn of(word: u64, byte: u8) -> u64 {
+    (word ^ each(byte)).wrapping_sub(each(1))
+}
+
+/// Marks the first that is a quote or a control byte, alike.
+const fn of_quote_or_control(word: u64) -> u64 {
     // With this bit turned, a quote is a blank; control bytes stay what they are.
-    (word ^ each(b'"' ^ b' ')).wrapping_sub(each(b' ' + 1)) & each(0x80)
+    (word ^ each(b'"' ^ b' ')).wrapping_sub(each(b' ' + 1))
 }
 
 const fn each(byte: u8) -> u64 {
@@ -119,13 +143,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_where_a_look_at_each_byte_finds_it(bytes in bytes(), a in any::<u8>(), b in any::<u8>(), c in any::<u8>()) {
+        fn it_is_where_a_look_at_each_byte_finds_it(bytes in bytes(), a in any::<u8>(), b in any::<u8>()) {
             let means_something = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
             let at = |is: &dyn Fn(&u8) -> bool| bytes.iter().position(is);
             prop_assert_eq!(plain(&bytes), at(&means_something).unwrap_or(bytes.len()));
             prop_assert_eq!(plain_ascii(&bytes), at(&|byte| means_something(byte) || !byte.is_ascii()).unwrap_or(bytes.len()));
-            prop_assert_eq!(either(&bytes, a, b), at(&|byte| [a, b].contains(byte)));
-            prop_assert_eq!(any_of(&bytes, a, b, c), at(&|byte| [a, b, c].contains(byte)));
+            prop_assert_eq!(quote_or_backslash(&bytes), at(&|byte| matches!(byte, b'"' | b'\\')));
+            prop_assert_eq!(quote_or(&bytes, a, b), at(&|byte| [b'"', a, b].contains(byte)));
         }
     }
 

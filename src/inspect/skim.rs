@@ -8,6 +8,8 @@ mod passing;
 #[cfg(test)]
 mod tests;
 
+use std::mem;
+
 use self::passing::Passing;
 
 /// How far down a place may be.
@@ -100,31 +102,42 @@ impl<T: Copy> Skim<T> {
         matches!(self.next, Next::Lost)
     }
 
-    /// Reads on to the end of a place's value, or of `piece`, and takes what it has read from `piece`.
-    pub(super) fn next(&mut self, piece: &mut &[u8]) -> Option<Found<'_, T>> {
-        while !piece.is_empty() {
+    /// Reads on to the end of a place's value, or of `piece`, and takes what it has read from `piece`. Where the value is an
+    /// object, `take` is asked first whether it knows it: how long it is, if all of it is there.
+    pub(super) fn next<'a, 'p: 'a>(
+        &'a mut self,
+        piece: &mut &'p [u8],
+        mut take: impl FnMut(T, &[u8]) -> Option<usize>,
+    ) -> Option<Found<'a, T>> {
+        while let Some((&byte, rest)) = piece.split_first() {
             match self.next {
                 Next::Name { read, towards, is_escaped } => self.read_name(read, towards, is_escaped, piece),
-                Next::Other(mut passing) => {
-                    let (_, has_ended) = passing.pass(piece);
-                    self.next = if has_ended { Next::Key } else { Next::Other(passing) };
-                }
+                Next::Other(passing) => self.pass_other(passing, piece),
                 Next::Asked { place, mut passing, is_too_long } => {
                     let (value, has_ended) = passing.pass(piece);
                     let is_too_long = is_too_long || !self.keep(value, place);
                     if has_ended {
-                        self.next = Next::Key;
+                        self.end_value(piece);
                         let what = self.places.get(place)?.what;
                         return Some(Found { what, json: (!is_too_long).then_some(&self.kept) });
                     }
                     self.next = Next::Asked { place, passing, is_too_long };
                 }
                 Next::Lost => *piece = &[],
+                Next::Value if !byte.is_ascii_whitespace() => {
+                    let from = mem::replace(piece, rest);
+                    if let Some((place, value)) = self.begin_value(byte, from, piece, &mut take) {
+                        let place = self.places.get(place)?;
+                        return Some(Found {
+                            what: place.what,
+                            json: Some(value).filter(|value| value.len() <= place.most),
+                        });
+                    }
+                }
                 next => {
-                    *piece = piece.trim_ascii_start();
-                    if let Some((&byte, rest)) = piece.split_first() {
-                        *piece = rest;
-                        self.next = self.after_mark(next, byte);
+                    *piece = rest;
+                    if !byte.is_ascii_whitespace() {
+                        self.after_mark(next, byte, piece);
                     }
                 }
             }
@@ -132,56 +145,119 @@ impl<T: Copy> Skim<T> {
         None
     }
 
-    /// What comes after `byte`, which stands between keys and values or begins one.
-    fn after_mark(&mut self, next: Next, byte: u8) -> Next {
+    /// What comes after `byte`, which stands between keys and values.
+    #[inline]
+    fn after_mark(&mut self, next: Next, byte: u8, piece: &mut &[u8]) {
         match (next, byte) {
-            (Next::Document, b'{') => self.open(),
-            (Next::Value, b'{') if self.those(self.towards_here(), |path| path.len() > self.depth) != 0 => self.open(),
-            (Next::Value, _) => self.begin_value(byte),
-            (Next::Key, b',') => Next::Key,
-            (Next::Key, b'"') => Next::Name { read: 0, towards: self.towards_above(), is_escaped: false },
+            (Next::Key, b'"') => self.read_name(0, self.towards_above(), false, piece),
+            (Next::Key, b',') => {}
             (Next::Key, b'}') => self.close(),
-            (Next::Colon, b':') => Next::Value,
-            _ => Next::Lost,
+            (Next::Colon, b':') => self.next = Next::Value,
+            (Next::Document, b'{') => self.open(),
+            _ => self.next = Next::Lost,
         }
     }
 
-    fn open(&mut self) -> Next {
-        self.depth += 1;
-        Next::Key
-    }
-
-    fn close(&mut self) -> Next {
-        self.depth = self.depth.saturating_sub(1);
-        if self.depth == 0 { Next::Nothing } else { Next::Key }
-    }
-
-    fn begin_value(&mut self, byte: u8) -> Next {
-        let Some(passing) = Passing::over(byte) else { return Next::Lost };
-        let here = self.those(self.towards_here(), |path| path.len() == self.depth);
-        if here == 0 {
-            return Next::Other(passing);
+    /// Passes on over a value that begins with `byte`, the first of `from` and before `piece`. If all of it is there and was
+    /// asked for, that is it, and its place.
+    #[inline]
+    fn begin_value<'p>(
+        &mut self,
+        byte: u8,
+        from: &'p [u8],
+        piece: &mut &'p [u8],
+        take: &mut impl FnMut(T, &[u8]) -> Option<usize>,
+    ) -> Option<(usize, &'p [u8])> {
+        let towards = self.towards_here();
+        let mut place = None;
+        if towards != 0 {
+            if byte == b'{' && self.those(towards, |path| path.len() > self.depth) != 0 {
+                self.open();
+                return None;
+            }
+            let here = self.those(towards, |path| path.len() == self.depth);
+            place = (here != 0).then(|| here.trailing_zeros() as usize);
+        }
+        let Some(mut passing) = Passing::over(byte) else {
+            self.next = Next::Lost;
+            return None;
+        };
+        let Some(place) = place else {
+            self.pass_other(passing, piece);
+            return None;
+        };
+        if byte == b'{'
+            && let Some(asked) = self.places.get(place)
+            && let Some(length) = take(asked.what, from.get(..asked.most).unwrap_or(from))
+        {
+            *piece = from.get(length..).unwrap_or_default();
+            self.end_value(piece);
+            return None;
+        }
+        let (rest, has_ended) = passing.pass(piece);
+        let value = from.get(..=rest.len()).unwrap_or_default();
+        if has_ended {
+            self.end_value(piece);
+            return Some((place, value));
         }
         self.kept.clear();
-        self.kept.push(byte);
-        Next::Asked { place: here.trailing_zeros() as usize, passing, is_too_long: false }
+        let is_too_long = !self.keep(value, place);
+        self.next = Next::Asked { place, passing, is_too_long };
+        None
+    }
+
+    #[inline]
+    fn pass_other(&mut self, mut passing: Passing, piece: &mut &[u8]) {
+        let (_, has_ended) = passing.pass(piece);
+        if has_ended {
+            self.end_value(piece);
+        } else {
+            self.next = Next::Other(passing);
+        }
+    }
+
+    /// What comes next is a key, behind a comma.
+    #[inline]
+    fn end_value(&mut self, piece: &mut &[u8]) {
+        self.next = Next::Key;
+        if let Some((b',', rest)) = piece.split_first() {
+            *piece = rest;
+        }
+    }
+
+    fn open(&mut self) {
+        self.depth += 1;
+        self.next = Next::Key;
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.next = if self.depth == 0 { Next::Nothing } else { Next::Key };
     }
 
     fn read_name(&mut self, read: usize, towards: u8, mut is_escaped: bool, piece: &mut &[u8]) {
         let (name, has_ended) = passing::text(piece, &mut is_escaped);
         let level = self.depth.saturating_sub(1);
-        let towards = self.those(towards, |path| {
-            let rest = path.get(level).and_then(|key| key.as_bytes().get(read..));
-            rest.is_some_and(|rest| if has_ended { rest == name } else { rest.starts_with(name) })
-        });
-        self.next = if has_ended {
-            if let Some(here) = self.towards.get_mut(level) {
-                *here = towards;
-            }
-            Next::Colon
+        let towards = if has_ended && read == 0 {
+            self.those(towards, |path| path.get(level).is_some_and(|key| key.as_bytes() == name))
         } else {
-            Next::Name { read: read + name.len(), towards, is_escaped }
+            self.those(towards, |path| {
+                let rest = path.get(level).and_then(|key| key.as_bytes().get(read..));
+                rest.is_some_and(|rest| if has_ended { rest == name } else { rest.starts_with(name) })
+            })
         };
+        if !has_ended {
+            self.next = Next::Name { read: read + name.len(), towards, is_escaped };
+            return;
+        }
+        if let Some(here) = self.towards.get_mut(level) {
+            *here = towards;
+        }
+        self.next = Next::Colon;
+        if let Some((b':', rest)) = piece.split_first() {
+            *piece = rest;
+            self.next = Next::Value;
+        }
     }
 
     /// Which places the object that is being read leads towards.

@@ -1,16 +1,14 @@
 //! What the resource says that its responses have cost, and which model has answered: in JSON, in events and over WebSockets.
 
 mod counted;
+mod glance;
 mod message;
 mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
-
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use memchr::memmem::Finder;
 
 pub use self::counted::{Cost, Usage};
 use self::message::{ANSWER, EVENT, Message, Said};
@@ -39,10 +37,12 @@ impl UsageReader {
     #[must_use]
     pub fn of(fields: &HeaderMap) -> Self {
         let message = |places| Box::new(Message::new(places));
-        let form = match media_type(fields).as_deref() {
+        let form = match media_type(fields) {
             _ if is_encoded(fields) => Form::Unreadable,
-            Some("text/event-stream") => Form::Events { events: Events::default(), message: message(EVENT) },
-            Some(json) if json == "application/json" || json.ends_with("+json") => Form::Json(message(ANSWER)),
+            Some(kind) if kind.eq_ignore_ascii_case("text/event-stream") => {
+                Form::Events { events: Events::default(), message: message(EVENT) }
+            }
+            Some(kind) if is_json(kind) => Form::Json(message(ANSWER)),
             _ => Form::Unreadable,
         };
         Self { form, cost: Cost::Untold, model: None, events: 0 }
@@ -57,7 +57,7 @@ impl UsageReader {
                     match part {
                         Part::Data(data) => {
                             let is_all = message.is_at_start() && ends_event(piece);
-                            if !is_all || may_tell(data, self.model.is_none()) {
+                            if !is_all || glance::usage(data) || self.model.is_none() && glance::model(data) {
                                 message.read(data);
                             }
                         }
@@ -135,25 +135,18 @@ fn ends_event(rest: &[u8]) -> bool {
     rest.starts_with(b"\n\n") || rest.starts_with(b"\r\n\r\n")
 }
 
-/// Whether an event with all of this `data` may tell a cost, or a model if that is wanted. Nearly none does: what can be told
-/// from its bytes need not be read.
-fn may_tell(data: &[u8], is_model_wanted: bool) -> bool {
-    static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#""usage""#));
-    static MODEL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#""model""#));
-    let is_null = |at: usize| {
-        let value = data.get(at + USAGE.needle().len()..).unwrap_or_default();
-        value.starts_with(b":null,") || value.starts_with(b":null}")
-    };
-    USAGE.find_iter(data).any(|at| !is_null(at)) || is_model_wanted && MODEL.find(data).is_some()
-}
-
 fn is_encoded(fields: &HeaderMap) -> bool {
     fields.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// The content's type in lower case, if there is exactly one.
-fn media_type(fields: &HeaderMap) -> Option<String> {
+/// The content's type, if there is exactly one.
+fn media_type(fields: &HeaderMap) -> Option<&str> {
     let mut types = fields.get_all(CONTENT_TYPE).iter();
     let (only, None) = (types.next()?, types.next()) else { return None };
-    Some(only.to_str().ok()?.split(';').next()?.trim().to_ascii_lowercase())
+    Some(only.to_str().ok()?.split(';').next()?.trim())
+}
+
+fn is_json(kind: &str) -> bool {
+    let ends = |suffix: &[u8]| kind.as_bytes().last_chunk::<5>().is_some_and(|end| end.eq_ignore_ascii_case(suffix));
+    kind.eq_ignore_ascii_case("application/json") || ends(b"+json")
 }

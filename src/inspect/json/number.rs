@@ -29,11 +29,10 @@ impl Number {
     pub(super) fn and(self, byte: u8) -> Option<Self> {
         if byte.is_ascii_digit() {
             return match self {
-                Self::Whole => Some(Self::Whole),
                 Self::Point | Self::Fraction => Some(Self::Fraction),
                 Self::E | Self::Sign | Self::Power => Some(Self::Power),
                 Self::Minus if byte == b'0' => Some(Self::Zero),
-                Self::Minus => Some(Self::Whole),
+                Self::Minus | Self::Whole => Some(Self::Whole),
                 Self::Zero => None,
             };
         }

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use memchr::{memchr2, memchr3};
+use crate::inspect::scan::{quote_or, quote_or_backslash};
 
 /// A value of which some is yet to come.
 #[derive(Debug, Clone, Copy)]
@@ -61,38 +61,65 @@ pub(super) fn text<'a>(piece: &mut &'a [u8], is_escaped: &mut bool) -> (&'a [u8]
 }
 
 /// Where a text ends, behind its quote.
+#[inline]
 fn end_of_text(bytes: &[u8], is_escaped: &mut bool) -> Option<usize> {
-    let mut at = usize::from(*is_escaped && !bytes.is_empty());
-    *is_escaped &= bytes.is_empty();
-    loop {
-        let mark = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes.get(mark) == Some(&b'"') {
-            return Some(mark + 1);
-        }
-        at = mark + 2;
-        *is_escaped = at > bytes.len();
+    let begin = usize::from(*is_escaped && !bytes.is_empty());
+    if begin == 0 && *is_escaped {
+        return None;
     }
+    let end = quote_from(bytes, begin);
+    *is_escaped = end == Err(Cut { is_escaped: true });
+    end.ok()
+}
+
+/// A text goes on behind what there is.
+#[derive(Debug, PartialEq, Eq)]
+struct Cut {
+    is_escaped: bool,
+}
+
+/// Where a text ends that goes on at `at`.
+#[inline]
+fn quote_from(bytes: &[u8], mut at: usize) -> Result<usize, Cut> {
+    while let Some(rest) = bytes.get(at..) {
+        let mark = quote_or_backslash(rest).ok_or(Cut { is_escaped: false })?;
+        at += mark + 1;
+        if rest.get(mark) == Some(&b'"') {
+            return Ok(at);
+        }
+        at += 1;
+    }
+    Err(Cut { is_escaped: true })
 }
 
 /// Where an array or an object ends, behind its bracket.
 fn end_of_nest(bytes: &[u8], (open, close): (u8, u8), depth: &mut u64, text: &mut Option<bool>) -> Option<usize> {
     let mut at = 0;
-    loop {
-        let rest = bytes.get(at..)?;
-        if let Some(is_escaped) = text {
-            at += end_of_text(rest, is_escaped)?;
-            *text = None;
-            continue;
-        }
-        let mark = memchr3(b'"', open, close, rest)?;
+    if let Some(is_escaped) = text {
+        at = end_of_text(bytes, is_escaped)?;
+        *text = None;
+    }
+    let mut opened = *depth;
+    while let Some(mark) = bytes.get(at..).and_then(|rest| quote_or(rest, open, close)) {
         at += mark + 1;
-        match rest.get(mark) {
-            Some(b'"') => *text = Some(false),
-            Some(byte) if *byte == open => *depth += 1,
-            _ => *depth -= 1,
-        }
-        if *depth == 0 {
-            return Some(at);
+        let byte = bytes.get(at - 1).copied().unwrap_or_default();
+        if byte == b'"' {
+            match quote_from(bytes, at) {
+                Ok(end) => at = end,
+                Err(cut) => {
+                    *text = Some(cut.is_escaped);
+                    break;
+                }
+            }
+        } else if byte == open {
+            opened += 1;
+        } else {
+            opened -= 1;
+            if opened == 0 {
+                return Some(at);
+            }
         }
     }
+    *depth = opened;
+    None
 }

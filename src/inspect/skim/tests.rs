@@ -18,7 +18,7 @@ const PLACES: &[Place<usize>] = &[
 fn read(json: &[u8], length: usize) -> (Vec<(usize, Option<String>)>, bool) {
     let (mut skim, mut values) = (Skim::new(PLACES), Vec::new());
     for mut piece in json.chunks(length) {
-        while let Some(found) = skim.next(&mut piece) {
+        while let Some(found) = skim.next(&mut piece, |_, _| None) {
             values.push((found.what, found.json.map(|json| String::from_utf8_lossy(json).into_owned())));
         }
     }

@@ -1,5 +1,7 @@
 //! A usage object of the OpenAI API, in each of its spellings.
 
+mod plain;
+
 use serde::Deserialize;
 
 /// No response costs more tokens.
@@ -41,12 +43,22 @@ impl Usage {
 impl Cost {
     /// What a usage object says, if it is one and not absurd.
     pub(super) fn read(json: Option<&[u8]>) -> Self {
-        let counted = json.and_then(|json| serde_json::from_slice::<Counted>(json).ok());
+        Self::of(json.and_then(|json| serde_json::from_slice(json).ok()))
+    }
+
+    /// The same of one at the beginning of `json`, which may go on, and how long it is: if it is written as they nearly always
+    /// are.
+    pub(super) fn plain(json: &[u8]) -> Option<(Self, usize)> {
+        let (counted, length) = plain::counted(json)?;
+        Some((Self::of(Some(counted)), length))
+    }
+
+    fn of(counted: Option<Counted>) -> Self {
         counted.and_then(Counted::usage).map_or(Self::Unclear, Self::Told)
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 struct Counted {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
@@ -62,7 +74,7 @@ struct Counted {
     output_token_details: Option<Details>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 struct Details {
     cached_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,

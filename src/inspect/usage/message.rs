@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::counted::Cost;
+use crate::inspect::scan::text;
 use crate::inspect::skim::{Found, Place, Skim};
 
 /// The longest name that is kept, in bytes.
@@ -75,8 +76,9 @@ impl Message {
     }
 
     pub(super) fn read(&mut self, mut piece: &[u8]) {
-        while let Some(found) = self.skim.next(&mut piece) {
-            self.said.note(&found);
+        let Self { skim, said } = self;
+        while let Some(found) = skim.next(&mut piece, |what, json| said.take(what, json)) {
+            said.note(&found);
         }
     }
 
@@ -115,6 +117,17 @@ impl Message {
 }
 
 impl Said {
+    /// Takes a usage that stands at the beginning of `json` as they nearly always do, and says how long it is.
+    fn take(&mut self, what: What, json: &[u8]) -> Option<usize> {
+        if !matches!(what, What::Usage | What::UsageOfResponse) {
+            return None;
+        }
+        let (cost, length) = Cost::plain(json)?;
+        self.cost = cost;
+        self.is_of_response = what == What::UsageOfResponse;
+        Some(length)
+    }
+
     fn note(&mut self, found: &Found<'_, What>) {
         let name = match found.what {
             What::Usage | What::UsageOfResponse => {
@@ -130,17 +143,23 @@ impl Said {
             What::Transcriber => &mut self.transcriber,
         };
         if name.is_none() {
-            let told = found.json.and_then(|json| serde_json::from_slice::<String>(json).ok());
-            *name = told.filter(|told| !told.is_empty() && told.len() <= LONGEST_NAME).map(visible);
+            *name =
+                found.json.and_then(told).filter(|told| !told.is_empty() && told.len() <= LONGEST_NAME).map(visible);
         }
     }
+}
+
+/// The text that is written as `json`.
+fn told(json: &[u8]) -> Option<String> {
+    text(json).map(str::to_owned).or_else(|| serde_json::from_slice(json).ok())
 }
 
 /// A name of which everything can be seen: it is counted by, written to files and shown. What ends a line, turns the direction
 /// of what follows or is not there to the eye would make it look like another, or worse. Here, where names come in.
 fn visible(name: String) -> String {
     let is_seen = |character: char| character.is_ascii_graphic() || character == ' ' || character.is_alphanumeric();
-    if name.chars().all(is_seen) {
+    let is_plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain || name.chars().all(is_seen) {
         return name;
     }
     name.chars().map(|character| if is_seen(character) { character } else { char::REPLACEMENT_CHARACTER }).collect()

@@ -1,6 +1,7 @@
 //! What a server says over a WebSocket that its responses cost: each response of a session by itself.
 
 use super::counted::{Cost, Usage};
+use super::glance;
 use super::message::{MESSAGE, Message, Said};
 use crate::inspect::frames::{Frames, Part};
 
@@ -37,7 +38,12 @@ impl SocketUsageReader {
     pub fn read(&mut self, mut piece: &[u8], mut told: impl FnMut(Option<Usage>, Option<&str>)) {
         while let Some(part) = self.frames.next(&mut piece) {
             match part {
-                Part::Text(text) => self.message.read(text),
+                Part::Text(text) => {
+                    let is_all = self.message.is_at_start() && self.frames.have_ended_text();
+                    if !is_all || glance::usage(text) || glance::session(text) {
+                        self.message.read(text);
+                    }
+                }
                 Part::End => {
                     if let Some(said) = self.message.end() {
                         self.hear(said, &mut told);
