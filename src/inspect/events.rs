@@ -41,22 +41,27 @@ impl Default for Line {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
     Data(&'a [u8]),
-    End { is_done: bool },
+    End {
+        is_done: bool,
+    },
+    /// An event that has all its data in one line.
+    Whole {
+        data: &'a [u8],
+        is_done: bool,
+    },
 }
 
 impl Events {
     /// The next part, taken from the beginning of `piece`; [`None`] when there is no more in it.
     pub(super) fn next<'a>(&mut self, piece: &mut &'a [u8]) -> Option<Part<'a>> {
         while let Some((&byte, tail)) = piece.split_first() {
-            if let (Line::Name(0), Some(data)) = (self.line, piece.strip_prefix(b"data: ")) {
-                // Where a line begins, which nearly every line with data does at once.
-                *piece = data;
-                self.line = Line::Data;
+            if let Line::Name(0) = self.line
+                && byte == b'd'
+                && let Some((data, rest)) = self.whole(piece)
+            {
+                *piece = rest;
                 self.returned = false;
-                if self.begin_data() {
-                    return Some(self.data(b"\n"));
-                }
-                continue;
+                return Some(Part::Whole { data, is_done: data == DONE });
             }
             if mem::take(&mut self.returned) && byte == b'\n' {
                 *piece = tail;
@@ -99,6 +104,14 @@ impl Events {
             }
         }
         None
+    }
+
+    /// The data of an event that begins and ends with this line, as nearly every one does, and what is behind it.
+    #[inline]
+    fn whole<'a>(&self, piece: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let line = piece.strip_prefix(b"data: ").filter(|_| !self.has_data)?;
+        let (data, rest) = line.split_at_checked(memchr2(b'\n', b'\r', line)?)?;
+        Some((data, rest.strip_prefix(b"\n\n")?))
     }
 
     fn end_line(&mut self) -> Option<Part<'static>> {

@@ -53,22 +53,29 @@ impl UsageReader {
         match &mut self.form {
             Form::Json(message) => message.read(piece),
             Form::Events { events, message } => {
+                let may_tell = |data, model: &Option<_>| glance::usage(data) || model.is_none() && glance::model(data);
                 while let Some(part) = events.next(&mut piece) {
-                    match part {
+                    let is_done = match part {
                         Part::Data(data) => {
                             let is_all = message.is_at_start() && ends_event(piece);
-                            if !is_all || glance::usage(data) || self.model.is_none() && glance::model(data) {
+                            if !is_all || may_tell(data, &self.model) {
                                 message.read(data);
                             }
+                            continue;
                         }
-                        Part::End { is_done } => {
-                            self.events = self.events.saturating_add(u64::from(!is_done));
-                            if let Some(said) = message.end() {
-                                self.model = self.model.take().or(said.model);
-                                // What is told later holds: it is never in addition.
-                                self.cost = if said.cost == Cost::Untold { self.cost } else { said.cost };
+                        Part::Whole { data, is_done } => {
+                            if may_tell(data, &self.model) {
+                                message.read(data);
                             }
+                            is_done
                         }
+                        Part::End { is_done } => is_done,
+                    };
+                    self.events = self.events.saturating_add(u64::from(!is_done));
+                    if let Some(said) = message.end() {
+                        self.model = self.model.take().or(said.model);
+                        // What is told later holds: it is never in addition.
+                        self.cost = if said.cost == Cost::Untold { self.cost } else { said.cost };
                     }
                 }
             }
