@@ -1,10 +1,12 @@
-//! What it costs to read what responses have cost: `cargo bench --locked --bench inspect`.
+//! What it costs to read which model a request asks for, and what its response has cost: `cargo bench --locked --bench inspect`.
 //!
-//! Each response comes in pieces as long as a TLS record, as those of the resource do.
+//! Content comes in pieces as long as a TLS record. A table at the end tells the time of each.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use aoai_auth_proxy::inspect::usage::UsageReader;
+use aoai_auth_proxy::inspect::model::ModelReader;
+use aoai_auth_proxy::inspect::usage::{SocketUsageReader, UsageReader};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -13,6 +15,19 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 const PIECE: usize = 16 << 10;
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
+
+/// A request with so many messages, and behind them its model: the order of OpenAI's own clients.
+fn request(messages: usize) -> String {
+    let text = r#"A proxy stands between two sides, and says \"here you are\" to each of them.\nWhy does it do so? "#
+        .repeat(7);
+    let message = format!(r#"{{"role":"user","content":"{text}"}}"#);
+    let system =
+        r#"{"role":"system","content":"You are a helpful assistant. Be brief, and say so when you do not know."}"#;
+    format!(
+        r#"{{"messages":[{system},{}],"model":"gpt-4o-mini","temperature":0.7,"max_tokens":256,"stream":false}}"#,
+        vec![message; messages].join(",")
+    )
+}
 
 /// An answer with ten vectors, of 200 KB.
 fn embeddings() -> String {
@@ -33,7 +48,7 @@ fn chat() -> String {
     )
 }
 
-/// A stream of 500 words with the usage at its end.
+/// A stream of 1000 words with the usage at its end.
 fn chat_chunks() -> String {
     let chunk = |rest: &str| {
         format!(
@@ -44,9 +59,9 @@ fn chat_chunks() -> String {
         r#""choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"x1Hq9""#,
     );
     let usage = chunk(
-        r#""choices":[],"usage":{"prompt_tokens":19,"completion_tokens":500,"total_tokens":519},"obfuscation":"""#,
+        r#""choices":[],"usage":{"prompt_tokens":19,"completion_tokens":1000,"total_tokens":1019},"obfuscation":"""#,
     );
-    format!("{}{usage}data: [DONE]\n\n", word.repeat(500))
+    format!("{}{usage}data: [DONE]\n\n", word.repeat(1000))
 }
 
 /// The same in the Responses API.
@@ -63,8 +78,8 @@ fn response_deltas() -> String {
         "response.output_text.delta",
         r#""item_id":"msg_68f0a5c2d1b48190a1","output_index":0,"content_index":0,"delta":" word","logprobs":[],"obfuscation":"x1Hq9xkLzu""#,
     );
-    let usage = r#"{"input_tokens":19,"input_tokens_details":{"cached_tokens":0},"output_tokens":500,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":519}"#;
-    [event("response.created", &response("null")), delta.repeat(500), event("response.completed", &response(usage))]
+    let usage = r#"{"input_tokens":19,"input_tokens_details":{"cached_tokens":0},"output_tokens":1000,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":1019}"#;
+    [event("response.created", &response("null")), delta.repeat(1000), event("response.completed", &response(usage))]
         .concat()
 }
 
@@ -76,28 +91,90 @@ fn image() -> String {
     )
 }
 
+/// A session of 1000 pieces of speech, whose cost is told at its end.
+fn speech() -> Vec<u8> {
+    let message = |text: &str| {
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes();
+        [&[0x81, 126], &length[..], text.as_bytes()].concat()
+    };
+    let sound = "UklGRiQAAABXQVZFZm10IBAAAAABAAEA".repeat(20);
+    let delta = format!(
+        r#"{{"type":"response.output_audio.delta","event_id":"event_B1","response_id":"resp_B1","item_id":"item_B1","output_index":0,"content_index":0,"delta":"{sound}"}}"#
+    );
+    let done = r#"{"type":"response.done","response":{"object":"realtime.response","id":"resp_B1","output":[],"usage":{"total_tokens":7,"input_tokens":3,"output_tokens":4}}}"#;
+    [message(&delta).repeat(1000), message(done)].concat()
+}
+
+fn models(content: &[u8]) -> Option<u64> {
+    let mut reader = ModelReader::new();
+    content.chunks(PIECE).try_for_each(|piece| reader.read(piece)).ok()?;
+    reader.end().ok().map(|()| reader.models().len() as u64)
+}
+
 fn tokens(fields: &HeaderMap, content: &[u8]) -> Option<u64> {
     let mut reader = UsageReader::of(fields);
     content.chunks(PIECE).for_each(|piece| reader.read(piece));
     reader.usage().map(|usage| usage.total())
 }
 
-fn usage(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("usage");
-    for (name, kind, content, total) in [
-        ("embeddings", JSON, embeddings(), 80),
-        ("chat", JSON, chat(), 115),
-        ("chat chunks", EVENTS, chat_chunks(), 519),
-        ("response deltas", EVENTS, response_deltas(), 519),
-        ("image", JSON, image(), 4210),
-    ] {
-        let fields = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        assert_eq!(tokens(&fields, content.as_bytes()), Some(total), "{name}");
-        group.throughput(Throughput::Bytes(content.len() as u64));
-        group.bench_function(name, |bencher| bencher.iter(|| tokens(&fields, black_box(content.as_bytes()))));
-    }
-    group.finish();
+fn heard(content: &[u8]) -> Option<u64> {
+    let (mut reader, mut total) = (SocketUsageReader::new(), None);
+    content.chunks(PIECE).for_each(|piece| reader.read(piece, |usage, _| total = usage.map(|usage| usage.total())));
+    total
 }
 
-criterion_group!(benches, usage);
+/// Reads something, and tells a number of it.
+type Read = Box<dyn Fn(&[u8]) -> Option<u64>>;
+
+/// Each content with who reads it, and what that must tell.
+fn cases() -> Vec<(&'static str, Vec<u8>, Read, u64)> {
+    let asked = |name, content: String| (name, content.into_bytes(), Box::new(models) as Read, 1);
+    let told = |name, kind, content: String, total| {
+        let fields = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        (name, content.into_bytes(), Box::new(move |content: &[u8]| tokens(&fields, content)) as Read, total)
+    };
+    vec![
+        asked("model of a request of 1 KB", request(1)),
+        asked("model behind 1 MiB of messages", request(1400)),
+        told("usage of an answer of 1 KB", JSON, chat(), 115),
+        told("usage of 200 KB of embeddings", JSON, embeddings(), 80),
+        told("usage of an image of 1 MiB", JSON, image(), 4210),
+        told("usage of 1000 chat chunks", EVENTS, chat_chunks(), 1019),
+        told("usage of 1000 response deltas", EVENTS, response_deltas(), 1019),
+        ("usage of 1000 messages of speech", speech(), Box::new(heard), 7),
+    ]
+}
+
+fn inspect(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inspect");
+    let cases = cases();
+    for (name, content, read, told) in &cases {
+        assert_eq!(read(content), Some(*told), "{name}");
+        group.throughput(Throughput::Bytes(content.len() as u64));
+        group.bench_function(*name, |bencher| bencher.iter(|| read(black_box(content))));
+    }
+    group.finish();
+    println!("| | bytes | time | GB/s |\n| --- | ---: | ---: | ---: |");
+    for (name, content, read, _) in &cases {
+        let time = fastest(|| read(black_box(content)));
+        let rate = u32::try_from(content.len()).map_or(f64::NAN, f64::from) / time;
+        println!("| {name} | {} | {:.2} µs | {rate:.1} |", content.len(), time / 1000.0);
+    }
+}
+
+/// How many nanoseconds `run` takes, in the fastest of some rounds: whatever else the machine does makes it slower.
+fn fastest<T>(run: impl Fn() -> T) -> f64 {
+    const ROUND: Duration = Duration::from_millis(20);
+    let round = || {
+        let (began, mut runs) = (Instant::now(), 0_u32);
+        while began.elapsed() < ROUND {
+            (0..16).for_each(|_| drop(black_box(run())));
+            runs += 16;
+        }
+        began.elapsed().as_secs_f64() * 1e9 / f64::from(runs)
+    };
+    (0..10).map(|_| round()).fold(f64::INFINITY, f64::min)
+}
+
+criterion_group!(benches, inspect);
 criterion_main!(benches);
