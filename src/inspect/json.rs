@@ -6,11 +6,14 @@
 mod characters;
 mod key;
 mod number;
+mod sought;
+mod text;
 
 use self::characters::Characters;
 use self::key::Key;
 use self::number::Number;
-use super::scan::{plain, plain_ascii};
+use self::sought::Sought;
+use super::scan::plain_ascii;
 
 /// How deep arrays and objects may be nested.
 const DEEPEST: usize = 512;
@@ -81,20 +84,6 @@ enum Text {
     KeyAtTop,
 }
 
-/// The value that is looked for.
-#[derive(Debug)]
-struct Sought {
-    /// It is being read.
-    is_here: bool,
-    /// Where it begins in the piece that is being read.
-    begin: usize,
-    /// What was read of it in earlier pieces.
-    kept: Vec<u8>,
-    /// How much is kept at most.
-    most: usize,
-    is_too_long: bool,
-}
-
 /// Whether a value has ended.
 type Ended = bool;
 
@@ -112,7 +101,7 @@ impl Document {
             objects: [0; DEEPEST / 64],
             in_object: false,
             key: Key::new(name),
-            sought: Sought { is_here: false, begin: 0, kept: Vec::new(), most, is_too_long: false },
+            sought: Sought::new(most),
         }
     }
 
@@ -252,92 +241,6 @@ impl Document {
         true
     }
 
-    #[inline]
-    fn read_text(&mut self, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
-        if self.text == Text::KeyAtTop || self.characters.have_begun() {
-            return self.read_any_text(bytes, at);
-        }
-        loop {
-            *at += plain_ascii(bytes.get(*at..).unwrap_or_default());
-            match bytes.get(*at) {
-                Some(b'"') => {
-                    *at += 1;
-                    return self.end_text(bytes, at);
-                }
-                Some(b'\\') if bytes.get(*at + 1).is_some_and(|byte| meant(*byte).is_some()) => *at += 2,
-                Some(_) => return self.read_any_text(bytes, at),
-                None => return Ok(false),
-            }
-        }
-    }
-
-    /// Up to an escape at most, wherever the text is cut and whatever it is made of.
-    #[inline(never)]
-    fn read_any_text(&mut self, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
-        let rest = bytes.get(*at..).unwrap_or_default();
-        let length = plain(rest);
-        let run = rest.get(..length).unwrap_or_default();
-        self.characters.read(run)?;
-        if self.text == Text::KeyAtTop && !run.is_empty() {
-            self.key.push(run)?;
-        }
-        *at += length;
-        let Some(end) = rest.get(length) else { return Ok(false) };
-        *at += 1;
-        match end {
-            _ if self.characters.have_begun() => Err(Malformed::NotJson),
-            b'"' => self.end_text(bytes, at),
-            b'\\' => {
-                self.next = Next::Escape;
-                Ok(false)
-            }
-            _ => Err(Malformed::NotJson),
-        }
-    }
-
-    #[inline]
-    fn end_text(&mut self, bytes: &[u8], at: &mut usize) -> Result<Ended, Malformed> {
-        match self.text {
-            Text::Value => return Ok(true),
-            Text::Key => {}
-            Text::KeyAtTop => self.key.end()?,
-        }
-        self.end_key(bytes, at);
-        Ok(false)
-    }
-
-    #[inline]
-    fn end_key(&mut self, bytes: &[u8], at: &mut usize) {
-        self.next = Next::Colon;
-        if bytes.get(*at) == Some(&b':') {
-            *at += 1;
-            self.next = Next::Value;
-        }
-    }
-
-    fn read_escape(&mut self, byte: u8) -> Result<(), Malformed> {
-        if byte == b'u' {
-            self.digits = (4, 0);
-            self.next = Next::Digits;
-            return Ok(());
-        }
-        let meant = meant(byte).ok_or(Malformed::NotJson)?;
-        self.next = Next::Text;
-        if self.text == Text::KeyAtTop { self.key.push(&[meant]) } else { Ok(()) }
-    }
-
-    fn read_digit(&mut self, byte: u8) -> Result<(), Malformed> {
-        let (left, code) = self.digits;
-        let digit = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok());
-        let code = code << 4 | digit.ok_or(Malformed::NotJson)?;
-        self.digits = (left - 1, code);
-        if left > 1 {
-            return Ok(());
-        }
-        self.next = Next::Text;
-        if self.text == Text::KeyAtTop { self.key.push_code(code) } else { Ok(()) }
-    }
-
     fn read_letter(&mut self, byte: u8) -> Result<Ended, Malformed> {
         match self.word {
             [letter, rest @ ..] if *letter == byte => {
@@ -364,51 +267,7 @@ impl Document {
     }
 }
 
-/// What an escape of a single `byte` means.
-fn meant(byte: u8) -> Option<u8> {
-    match byte {
-        b'"' | b'\\' | b'/' => Some(byte),
-        b'b' => Some(0x08),
-        b'f' => Some(0x0c),
-        b'n' => Some(b'\n'),
-        b'r' => Some(b'\r'),
-        b't' => Some(b'\t'),
-        _ => None,
-    }
-}
-
 /// Makes sure that `byte` may stand anywhere between what means something.
 fn blank(byte: u8) -> Result<(), Malformed> {
     if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') { Ok(()) } else { Err(Malformed::NotJson) }
-}
-
-impl Sought {
-    fn begin(&mut self, begin: usize) {
-        self.is_here = true;
-        self.begin = begin;
-        self.kept.clear();
-        self.is_too_long = false;
-    }
-
-    /// Keeps what the piece that was read has of it.
-    fn keep(&mut self, piece: &[u8]) {
-        let value = piece.get(self.begin..).unwrap_or_default();
-        if self.is_here && !self.is_too_long {
-            self.is_too_long = value.len() > self.most - self.kept.len();
-            if !self.is_too_long {
-                self.kept.extend_from_slice(value);
-            }
-        }
-    }
-
-    /// It ends with what was `read` of this piece.
-    fn end<'a>(&'a mut self, read: &'a [u8]) -> Found<'a> {
-        if self.kept.is_empty() && !self.is_too_long {
-            self.is_here = false;
-            return read.get(self.begin..).filter(|value| value.len() <= self.most);
-        }
-        self.keep(read);
-        self.is_here = false;
-        (!self.is_too_long).then_some(&*self.kept)
-    }
 }
