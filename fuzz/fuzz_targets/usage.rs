@@ -15,12 +15,16 @@ fn read(kind: &'static str, content: &[u8], cut: impl Fn(&[u8]) -> usize) -> (Co
     (reader.cost(), reader.model().map(str::to_owned), reader.events(), reader.is_readable())
 }
 
-fn hear(content: &[u8], cut: impl Fn(&[u8]) -> usize) -> (Vec<(Usage, Option<String>)>, bool) {
-    let (mut reader, mut heard) = (SocketUsageReader::new(), Vec::new());
+/// Each cost with its model, and how often it was told that not all can be read.
+fn hear(content: &[u8], cut: impl Fn(&[u8]) -> usize) -> (Vec<(Usage, Option<String>)>, usize) {
+    let (mut reader, mut heard, mut unread) = (SocketUsageReader::new(), Vec::new(), 0);
     pieces(content, cut, |piece| {
-        reader.read(piece, |usage, model| heard.push((usage, model.map(str::to_owned))));
+        reader.read(piece, |usage, model| match usage {
+            Some(usage) => heard.push((usage, model.map(str::to_owned))),
+            None => unread += 1,
+        });
     });
-    (heard, reader.is_readable())
+    (heard, unread)
 }
 
 /// Takes pieces off `content`, each as long as `cut` says.
