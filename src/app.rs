@@ -24,14 +24,14 @@ use crate::error::{ErrorReport, ProxyError};
 use crate::forward::body::ResponseBody;
 use crate::forward::fields::REQUEST_ID;
 use crate::forward::upstream::Upstream;
-use crate::forward::{Forwarder, target};
+use crate::forward::{Forwarder, Telling, target};
 use crate::guard::Guard;
 use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
 use crate::ledger::Condition;
 use crate::lifecycle::{Count, Lifecycle};
 use crate::management::{self, Catalogue, Deployments, Lists, Plane};
-use crate::server::{Answer, Content, Remote};
+use crate::server::{Answer, Content};
 use crate::status::{self, Events, Readiness};
 use crate::telemetry::denials::PeerDenials;
 use crate::telemetry::exchange::{Exchange, Explained, Route};
@@ -227,7 +227,7 @@ impl App {
             exchange.occupies(self.0.apps.admit(app, Instant::now())?);
         }
         // Probes alone are for everybody; the pages that tell who we are, are for this machine and for apps.
-        if request.extensions().get::<Remote>().is_some() && !matches!(request.uri().path(), "/healthz" | "/readyz") {
+        if request.body().is_remote() && !matches!(request.uri().path(), "/healthz" | "/readyz") {
             self.0.apps.check_key(app)?;
         }
         // What is listed depends on who asks.
@@ -239,23 +239,21 @@ impl App {
 
     async fn forward(
         &self,
-        mut request: Request<Content>,
+        request: Request<Content>,
         target: PathAndQuery,
         id: &HeaderValue,
         exchange: &mut Exchange,
         app: &Arc<Caller>,
     ) -> Result<Response<AppBody>, ProxyError> {
-        if app.counts_tokens() && !request.body().is_end_stream() {
-            let sent = Sent::new(request.headers());
-            request.extensions_mut().insert(sent.clone());
-            exchange.sends(sent);
+        let sent = (app.counts_tokens() && !request.body().is_end_stream()).then(|| Sent::new(request.headers()));
+        if let Some(sent) = &sent {
+            exchange.sends(sent.clone());
         }
-        let asked = exchange.asks();
+        let asked = exchange.asks().clone();
         if let Some(model) = models::named_in_address(request.uri()) {
             asked.names(&model);
         }
-        request.extensions_mut().insert(asked.clone());
-        let response = self.0.forwarder.forward(request, target, id, app).await?;
+        let response = self.0.forwarder.forward(request, target, id, app, Telling { asked, sent }).await?;
         exchange.receives(response.status(), response.headers());
         Ok(response.map(AppBody::Resource))
     }
@@ -401,11 +399,9 @@ mod tests {
     }
 
     async fn status(app: &App, path: &str, is_remote: bool, key: &'static str) -> StatusCode {
-        let mut request = Request::get(path).header(HOST, "localhost").body(Content::nothing()).expect("a request");
+        let content = if is_remote { Content::nothing_from_afar() } else { Content::nothing() };
+        let mut request = Request::get(path).header(HOST, "localhost").body(content).expect("a request");
         request.headers_mut().insert("api-key", HeaderValue::from_static(key));
-        if is_remote {
-            request.extensions_mut().insert(Remote);
-        }
         app.walk(request).await.status()
     }
 

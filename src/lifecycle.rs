@@ -1,36 +1,66 @@
 //! From the signal to stop until the process may end.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 /// Shared by everything that behaves differently once the end has begun.
 #[derive(Debug, Clone)]
-pub struct Lifecycle(watch::Sender<bool>);
+pub struct Lifecycle(Arc<Flag>);
+
+/// Something that is said once. To look costs nothing, to wait a place in a queue that all processors share.
+#[derive(Debug)]
+struct Flag {
+    is_raised: AtomicBool,
+    raised: watch::Sender<bool>,
+}
+
+impl Flag {
+    fn new() -> Self {
+        Self { is_raised: AtomicBool::new(false), raised: watch::Sender::new(false) }
+    }
+
+    fn raise(&self) {
+        // Before anybody is woken because of it.
+        self.is_raised.store(true, Ordering::Release);
+        self.raised.send_replace(true);
+    }
+
+    fn is_raised(&self) -> bool {
+        self.is_raised.load(Ordering::Acquire)
+    }
+
+    async fn raised(&self) {
+        // `self` holds the sender, so the wait ends only by its value.
+        let _ = self.raised.subscribe().wait_for(|is_raised| *is_raised).await;
+    }
+}
 
 impl Lifecycle {
     /// A life that has not begun to end.
     #[must_use]
     pub fn new() -> Self {
-        Self(watch::Sender::new(false))
+        Self(Arc::new(Flag::new()))
     }
 
     /// Begins the end: no new connections, running requests go on.
     pub fn end(&self) {
-        self.0.send_replace(true);
+        self.0.raise();
     }
 
     /// Whether the end has begun.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        *self.0.borrow()
+        self.0.is_raised()
     }
 
     /// Completes when the end begins.
     pub async fn ending(&self) {
-        // `self` holds the sender, so the wait ends only by its value.
-        let _ = self.0.subscribe().wait_for(|ending| *ending).await;
+        self.0.raised().await;
     }
 }
 
@@ -92,14 +122,14 @@ impl Drop for Present {
 #[derive(Debug, Clone)]
 pub struct Running {
     _alive: mpsc::Sender<()>,
-    cut_off: watch::Receiver<bool>,
+    cut_off: Arc<Flag>,
 }
 
 /// Knows when nothing runs any more, and can see to it.
 #[derive(Debug)]
 pub struct Stillness {
     gone: mpsc::Receiver<()>,
-    cut_off: watch::Sender<bool>,
+    cut_off: Arc<Flag>,
 }
 
 impl Running {
@@ -107,18 +137,26 @@ impl Running {
     #[must_use]
     pub fn first() -> (Self, Stillness) {
         let (alive, gone) = mpsc::channel(1);
-        let (cut, cut_off) = watch::channel(false);
-        (Self { _alive: alive, cut_off }, Stillness { gone, cut_off: cut })
+        let cut_off = Arc::new(Flag::new());
+        (Self { _alive: alive, cut_off: cut_off.clone() }, Stillness { gone, cut_off })
     }
 
-    /// Does `work` to its end, or drops it where it is when it is cut off.
+    /// Does `work` to its end, or drops it where it is when it is cut off. To be awaited by the task that is to be cut off: it
+    /// waits for the word once, and is woken as whoever it was then.
     pub async fn unless_cut_off<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut cut_off = self.cut_off.clone();
-        tokio::select! {
-            done = work => Some(done),
-            // Without anybody who could say so, nothing is.
-            Ok(_) = cut_off.wait_for(|is_cut_off| *is_cut_off) => None,
-        }
+        let (mut work, mut cut_off) = (pin!(work), pin!(self.cut_off.raised()));
+        let mut waits = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            if waits && !self.cut_off.is_raised() {
+                return Poll::Pending;
+            }
+            waits = true;
+            cut_off.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 }
 
@@ -131,6 +169,6 @@ impl Stillness {
 
     /// Ends whatever still runs, where it is.
     pub fn cut_off(&self) {
-        self.cut_off.send_replace(true);
+        self.cut_off.raise();
     }
 }

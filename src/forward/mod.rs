@@ -30,6 +30,7 @@ use crate::error::ProxyError;
 use crate::identity::tokens::{Token, TokenSlot};
 use crate::server::{Content, Interim};
 use crate::telemetry::asked::Asked;
+use crate::telemetry::meter::Sent;
 use crate::telemetry::refusals::Refusals;
 
 use body::ResponseBody;
@@ -46,6 +47,15 @@ pub struct Forwarder {
     explainer: Explainer,
 }
 
+/// Who is told of a request while it is sent.
+#[derive(Debug)]
+pub struct Telling {
+    /// That it goes to the resource, and which model it asks for.
+    pub asked: Asked,
+    /// How much content it has, if anybody wants to know.
+    pub sent: Option<Sent>,
+}
+
 /// A request that is fit to be sent, and all that sending it again needs.
 struct Ready {
     parts: Parts,
@@ -56,7 +66,7 @@ struct Ready {
     /// Whether it asks to switch to another protocol, until that is done.
     switching: Option<Switching>,
     /// Who is told that it goes to the resource.
-    asked: Option<Asked>,
+    asked: Asked,
     /// What stands in `Authorization`; nothing if that is a key of the caller's that passes.
     token: Option<Arc<Token>>,
 }
@@ -79,8 +89,9 @@ impl Forwarder {
         target: PathAndQuery,
         id: &HeaderValue,
         app: &Arc<App>,
+        telling: Telling,
     ) -> Result<Response<ResponseBody>, ProxyError> {
-        let mut ready = self.prepare(request, target, id, app).await?;
+        let mut ready = self.prepare(request, target, id, app, telling).await?;
         let mut response = self.send(&mut ready).await?;
         let Some(token) = ready.token.clone() else { return Ok(response) };
         let mut refusal = self.explainer.read(&mut response).await;
@@ -121,17 +132,17 @@ impl Forwarder {
         target: PathAndQuery,
         id: &HeaderValue,
         app: &Arc<App>,
+        telling: Telling,
     ) -> Result<Ready, ProxyError> {
         let switching = Switching::wish(&mut request);
-        let interim = request.extensions_mut().remove();
-        let sent = request.extensions_mut().remove();
-        let asked = request.extensions_mut().remove::<Asked>();
+        let interim = request.body_mut().take_interim();
+        let Telling { asked, sent } = telling;
         let (mut parts, body) = request.into_parts();
         let mut upload = self.upstream.upload(body)?;
         if let Some(sent) = sent {
             upload.count(sent);
         }
-        if let Some(watch) = asked.as_ref().and_then(|asked| asked.watch(&parts.headers)) {
+        if let Some(watch) = asked.watch(&parts.headers) {
             upload.watch(watch);
         }
         // A key of ours may look like one.

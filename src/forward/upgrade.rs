@@ -18,7 +18,7 @@ use super::http1::Switched;
 use super::listening::Listening;
 use crate::apps::KEY_PROTOCOL;
 use crate::inspect::usage::{SocketUsageReader, Usage};
-use crate::server::{Rewound, Switch, list};
+use crate::server::{Content, Rewound, Switch, list};
 use crate::telemetry::exchange::Exchange;
 
 /// The caller's side of a connection that may switch protocols.
@@ -31,8 +31,8 @@ pub(super) struct Switching {
 
 impl Switching {
     /// The wish of a request, if it has one.
-    pub(super) fn wish<B>(request: &mut Request<B>) -> Option<Self> {
-        let connection = request.extensions_mut().remove()?;
+    pub(super) fn wish(request: &mut Request<Content>) -> Option<Self> {
+        let connection = request.body_mut().take_switch()?;
         Some(Self { protocol: asked_for(request)?, connection })
     }
 }

@@ -225,9 +225,7 @@ impl Upstream {
     /// The content for one attempt.
     fn attempt(&self, ready: &mut Ready) -> Result<RequestBody, ProxyError> {
         let body = ready.upload.attempt().ok_or_else(|| self.failed("the connection broke off", &ready.upload))?;
-        if let Some(asked) = &ready.asked {
-            asked.goes();
-        }
+        ready.asked.goes();
         Ok(body)
     }
 

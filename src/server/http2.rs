@@ -37,15 +37,12 @@ const LONGEST_HEAD: u32 = 64 * 1024;
 /// Serves a connection until its end; `held` is what it holds meanwhile.
 pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, remote: Option<Remote>, held: Held) {
     let begun = AtomicBool::new(false);
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         begun.store(true, Ordering::Relaxed);
-        if let Some(remote) = remote {
-            request.extensions_mut().insert(remote);
-        }
         let answer = server.answer.clone();
         async move {
             let mut response = match check(request.headers()) {
-                Ok(()) => answer.answer(request.map(Content::of_http2)).await,
+                Ok(()) => answer.answer(request.map(|incoming| Content::of_http2(incoming, remote))).await,
                 Err(error) => answer.refuse(error),
             };
             if let Some(until) = response.extensions_mut().remove::<Expendable>() {

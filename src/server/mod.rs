@@ -17,7 +17,7 @@ mod unix;
 
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -26,8 +26,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::alarm::Alarm;
 use crate::clock::SharedClock;
 use crate::config::Limits;
 use crate::error::ProxyError;
@@ -78,9 +79,9 @@ pub trait Answer: Clone + Send + Sync + 'static {
     }
 }
 
-/// Among the extensions of a request that comes from another machine.
+/// That a caller is on another machine.
 #[derive(Debug, Clone, Copy)]
-pub struct Remote;
+struct Remote;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,17 +180,22 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, stream: Stream, held: Held)
         // What cannot be set on a socket is set on none that is still open.
         Err(error) => return tracing::debug!(%error, "a connection was gone before it was served"),
     };
-    let mut deadline = Box::pin(sleep(server.limits.header_timeout));
-    let Some(ahead) = beginning(&server, &mut reader, &mut deadline).await else { return };
+    let (mut alarm, deadline) = (Alarm::default(), Instant::now() + server.limits.header_timeout);
+    let Some(ahead) = beginning(&server, &mut reader, &mut alarm, deadline).await else { return };
     if ahead.starts_with(PREFACE) {
         http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held).await;
     } else {
-        http1::Connection::new(&server, (reader, writer), remote, ahead, held, deadline).serve().await;
+        http1::Connection::new(&server, (reader, writer), remote, ahead, held, (alarm, deadline)).serve().await;
     }
 }
 
 /// What a caller begins with, until it is known which version it speaks; nothing if it says nothing.
-async fn beginning<A>(server: &Server<A>, reader: &mut Reader, deadline: &mut Pin<Box<Sleep>>) -> Option<BytesMut> {
+async fn beginning<A>(
+    server: &Server<A>,
+    reader: &mut Reader,
+    alarm: &mut Alarm,
+    deadline: Instant,
+) -> Option<BytesMut> {
     let mut ending = pin!(server.lifecycle.ending());
     let mut ahead = BytesMut::new();
     let spoke = poll_fn(|cx| {
@@ -198,7 +204,7 @@ async fn beginning<A>(server: &Server<A>, reader: &mut Reader, deadline: &mut Pi
             match reader.poll_read(cx, &mut ahead, FIRST_READ) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => return Poll::Ready(!ahead.is_empty()),
+                Poll::Pending if alarm.poll_until(cx, deadline).is_ready() => return Poll::Ready(!ahead.is_empty()),
                 // What has begun is let finish.
                 Poll::Pending if ahead.is_empty() && ending.as_mut().poll(cx).is_ready() => return Poll::Ready(false),
                 Poll::Pending => return Poll::Pending,
@@ -276,7 +282,7 @@ mod tests {
         type Body = AnyBody;
 
         async fn answer(&self, request: Request<Content>) -> Response<AnyBody> {
-            Response::new(AnyBody::from(if request.extensions().get::<Remote>().is_some() { "there" } else { "here" }))
+            Response::new(AnyBody::from(if request.body().is_remote() { "there" } else { "here" }))
         }
 
         fn refuse(&self, error: ProxyError) -> Response<AnyBody> {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::content::Content;
 use super::socket::{Rewound, Stream};
 use super::{Answer, Entrance, PREFACE, Server, beginning, http1, http2};
+use crate::alarm::Alarm;
 use crate::error::ProxyError;
 use crate::lifecycle::{Held, Lifecycle, Running};
 
@@ -63,12 +64,12 @@ pub(super) async fn turn_away<A: Answer>(
     let refusing =
         Arc::new(Server { answer, limits: server.limits, lifecycle: lifecycle.clone(), date: server.date.clone() });
     let told = async {
-        let mut deadline = Box::pin(sleep(PATIENCE));
-        let Some(ahead) = beginning(&refusing, &mut reader, &mut deadline).await else { return };
+        let (mut alarm, deadline) = (Alarm::default(), Instant::now() + PATIENCE);
+        let Some(ahead) = beginning(&refusing, &mut reader, &mut alarm, deadline).await else { return };
         if ahead.starts_with(PREFACE) {
             http2::serve(&refusing, Rewound::new(ahead, reader, writer), None, held).await;
         } else {
-            let connection = http1::Connection::new(&refusing, (reader, writer), None, ahead, held, deadline);
+            let connection = http1::Connection::new(&refusing, (reader, writer), None, ahead, held, (alarm, deadline));
             connection.refuse(ProxyError::PeerDenied { uid }).await;
         }
     };

@@ -12,8 +12,8 @@ mod reading;
 mod sending;
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -21,11 +21,12 @@ use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::content::Content as AnyContent;
 use super::socket::{Reader, Rewound, Writer};
 use super::{Answer, Expendable, Remote, Server, Switch};
+use crate::alarm::Alarm;
 use crate::error::{ProxyError, RequestPart};
 use crate::http1::encoding::Coding;
 use crate::http1::outgoing::Outgoing;
@@ -60,10 +61,11 @@ pub(super) struct Connection<'server, A> {
     remote: Option<Remote>,
     outgoing: Outgoing,
     held: Held,
-    deadline: Pin<Box<Sleep>>,
-    /// Whether `deadline` is when to look whether the caller is still there.
-    looks: bool,
-    is_first: bool,
+    alarm: Alarm,
+    /// When to look whether the caller is still there, if that is to be done.
+    look: Option<Instant>,
+    /// Until when the first head must have come.
+    first: Option<Instant>,
 }
 
 /// How an exchange ended.
@@ -88,23 +90,33 @@ impl<'server, A: Answer> Connection<'server, A> {
         remote: Option<Remote>,
         ahead: BytesMut,
         held: Held,
-        deadline: Pin<Box<Sleep>>,
+        (alarm, deadline): (Alarm, Instant),
     ) -> Self {
         let inbound = Inbound::new(reader, ahead);
         let outgoing = Outgoing::default();
-        Self { server, inbound, writer, remote, outgoing, held, deadline, looks: false, is_first: true }
+        Self { server, inbound, writer, remote, outgoing, held, alarm, look: None, first: Some(deadline) }
     }
 
     /// Reads requests and writes responses until there are no more.
     pub(super) async fn serve(mut self) {
+        let server = self.server;
+        // Waited for once for all requests: this is one task from beginning to end.
+        let (mut ending, mut waits) = (pin!(server.lifecycle.ending()), false);
         loop {
-            let ended = match self.head().await {
+            let ends = |cx: &mut Context<'_>| {
+                if waits && !server.lifecycle.is_ending() {
+                    return Poll::Pending;
+                }
+                waits = true;
+                ending.as_mut().poll(cx)
+            };
+            let ended = match self.head(ends).await {
                 Ok(head) => self.exchange(head).await,
                 Err(NoHead::End) => return,
                 Err(NoHead::Refused(error)) => self.tell(error).await,
             };
             match ended {
-                Ended::Kept => self.is_first = false,
+                Ended::Kept => {}
                 Ended::Closing => return self.linger().await,
                 Ended::Broken => return,
                 Ended::Reset => return self.writer.reset(),
@@ -132,34 +144,29 @@ impl<'server, A: Answer> Connection<'server, A> {
         self.respond(asked, response, false).await
     }
 
-    /// The next request's head, if one comes in time.
-    async fn head(&mut self) -> Result<Head, NoHead> {
-        let (server, inbound) = (self.server, &self.inbound);
-        let mut ending = pin!(server.lifecycle.ending());
+    /// The next request's head, if one comes in time, and before `ends` says that no more should.
+    async fn head(&mut self, mut ends: impl FnMut(&mut Context<'_>) -> Poll<()>) -> Result<Head, NoHead> {
+        let (inbound, alarm) = (&self.inbound, &mut self.alarm);
+        let head_timeout = self.server.limits.header_timeout;
         // Counts from the first byte, on a connection's first request from its beginning.
+        let first = self.first.take();
         let mut begun = inbound.has_begun();
-        let head_timeout = server.limits.header_timeout;
-        let is_first = self.is_first;
-        if !is_first {
-            self.deadline.as_mut().reset(Instant::now() + if begun { head_timeout } else { IDLE });
-        }
-        let deadline = &mut self.deadline;
+        let mut end = None;
         poll_fn(|cx| {
             if let Poll::Ready(head) = inbound.poll_head(cx) {
                 return Poll::Ready(head);
             }
             if !begun && inbound.has_begun() {
-                begun = true;
-                if !is_first {
-                    deadline.as_mut().reset(Instant::now() + head_timeout);
-                }
+                (begun, end) = (true, None);
             }
-            if deadline.as_mut().poll(cx).is_ready() {
+            let time = if begun { head_timeout } else { IDLE };
+            let end = *end.get_or_insert_with(|| first.unwrap_or_else(|| Instant::now() + time));
+            if alarm.poll_until(cx, end).is_ready() {
                 let (part, seconds) = (RequestPart::Head, head_timeout.as_secs());
                 let slow = NoHead::Refused(ProxyError::RequestTimeout { part, seconds });
                 return Poll::Ready(Err(if begun { slow } else { NoHead::End }));
             }
-            if !begun && ending.as_mut().poll(cx).is_ready() {
+            if !begun && ends(cx).is_ready() {
                 return Poll::Ready(Err(NoHead::End));
             }
             Poll::Pending
@@ -172,18 +179,15 @@ impl<'server, A: Answer> Connection<'server, A> {
         let Head { request, framing, keeps_alive, expects_continue, upgrades } = head;
         let asked = Asked { method: request.method().clone(), version: request.version() };
         let content = self.inbound.content(framing, expects_continue);
-        self.looks = false;
-        let mut request = request.map(|()| AnyContent::of_http1(content));
+        self.look = None;
+        let mut request = request.map(|()| AnyContent::of_http1(content, self.remote));
         if asked.version == Version::HTTP_11 {
-            request.extensions_mut().insert(self.inbound.interim());
-        }
-        if let Some(remote) = self.remote {
-            request.extensions_mut().insert(remote);
+            request.body_mut().tells_by(self.inbound.interim());
         }
         let mut taker = None;
         if upgrades {
             let (give, connection) = oneshot::channel();
-            request.extensions_mut().insert(Switch::new(connection, self.held.clone()));
+            request.body_mut().may_switch(Switch::new(connection, self.held.clone()));
             taker = Some(give);
         }
         let Some(response) = self.answer(request).await else { return Ended::Broken };
@@ -278,17 +282,14 @@ impl<'server, A: Answer> Connection<'server, A> {
             Poll::Pending => return Poll::Pending,
         }
         // What nobody takes hides the end behind it.
-        if !self.looks {
-            self.looks = true;
-            self.deadline.as_mut().reset(Instant::now() + LOOK);
-        }
-        while self.deadline.as_mut().poll(cx).is_ready() {
+        loop {
+            let look = *self.look.get_or_insert_with(|| Instant::now() + LOOK);
+            ready!(self.alarm.poll_until(cx, look));
             if self.inbound.has_been_left() {
                 return Poll::Ready(());
             }
-            self.deadline.as_mut().reset(Instant::now() + LOOK);
+            self.look = None;
         }
-        Poll::Pending
     }
 
     /// Waits until the request's content is out of the way: as long as somebody goes on taking it.
