@@ -117,7 +117,7 @@ impl App {
         let history = Arc::new(History::new(clock.clone()));
         let metrics = Arc::new(Metrics::new(&apps)?);
         observers.extend([history.clone() as Arc<dyn Observer>, metrics.clone()]);
-        let recorder = Arc::new(Recorder::new(observers));
+        let recorder = Arc::new(Recorder::new(observers, clock.clone()));
         let readiness = Arc::new(Readiness {
             apps: apps.clone(),
             tokens: data.clone(),

@@ -53,8 +53,8 @@
 //! - Only `identity/azure.rs` imports `azure_identity`.
 //! - Only [`config`] reads the environment and imports the `config` crate. (`azure_identity` looks for a platform's managed
 //!   identity by itself; `identity/transport.rs` sends its requests where the configuration says.)
-//! - Only `telemetry/otlp/` imports `opentelemetry`. (Its SDK looks for variables by itself: each that it knows is said to it,
-//!   so that the configuration wins.)
+//! - Only `telemetry/otlp/` writes and reads Protocol Buffers: OTLP's messages, from what was counted or straight from a
+//!   request, without OpenTelemetry's SDK between.
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
 //! - Only `ledger/` imports `rusqlite`; requests touch its counts in memory, and never the file.
 //! - Only `error.rs` turns a failure into a status.

@@ -185,6 +185,12 @@ impl App {
         &self.name
     }
 
+    /// Its number: in one process, no other app has it.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.index
+    }
+
     /// Whether this is a bearer with its key.
     #[must_use]
     pub fn has_key(&self, authorization: &HeaderValue) -> bool {

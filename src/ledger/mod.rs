@@ -4,10 +4,10 @@
 //! within a second in one transaction. While the file cannot be written to, they wait, up to a bound, and nobody waits for
 //! them: what is counted is counted once, whenever the file can be written again.
 
-mod counts;
 mod error;
 mod file;
 mod read;
+mod rows;
 mod store;
 mod writer;
 
@@ -19,16 +19,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use counts::Counts;
 pub use error::FileError;
 pub use read::{Entry, ReadError, read};
 
-use counts::{Key, Rows};
+use rows::{Key, Rows};
 use store::Store;
 use writer::Writer;
 
 use crate::clock::SharedClock;
 use crate::config;
+pub use crate::telemetry::counts::Counts;
 use crate::telemetry::recorder::{Observer, Spent};
 
 /// What is counted together.
@@ -182,7 +182,7 @@ impl Drop for Ledger {
 
 impl Observer for Counting {
     fn spent(&self, spent: &Spent<'_>) {
-        let key = Key { hour: hour(self.clock.now()), app: spent.app.into(), model: spent.model.into() };
+        let key = Key { hour: hour(spent.at.wall), app: spent.app, model: spent.model };
         let mut sums = self.open();
         let is_first = sums.rows.is_empty();
         sums.rows.add(key, Counts::one(spent.usage));
@@ -226,16 +226,23 @@ pub fn hour(time: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{Clock, ManualClock};
     use crate::inspect::usage::Usage;
+    use crate::telemetry::names::Label;
     use crate::telemetry::operation::Operation;
+    use crate::telemetry::recorder::Moment;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    fn one(app: &str) -> Spent<'_> {
+    /// What is spent now by an app with a name of one letter.
+    fn one<'a>(clock: &ManualClock, app: &'a str) -> Spent<'a> {
         let usage = Usage { input: 10, cached: 4, output: 5, reasoning: 1 };
-        Spent { operation: Operation::unknown(), app, model: "m", usage: Some(usage) }
+        let at = Moment { runs: Instant::now(), wall: clock.now() };
+        let label = |name: &'a str| Label { name, number: name.as_bytes()[0].into() };
+        Spent { at, operation: Operation::unknown(), app: label(app), model: label("m"), usage: Some(usage) }
     }
 
     /// A ledger of some days, kept from its begin to its end.
@@ -252,28 +259,28 @@ mod tests {
         let settings = config::Ledger { database, retention: Some(90 * DAY) };
         let clock = Arc::new(ManualClock::new(UNIX_EPOCH + 20_000 * DAY));
         keep(&settings, &clock, |observer| {
-            observer.spent(&one("a"));
+            observer.spent(&one(&clock, "a"));
             clock.advance(Duration::from_secs(3599));
-            observer.spent(&one("a"));
+            observer.spent(&one(&clock, "a"));
             clock.advance(Duration::from_secs(1));
-            observer.spent(&one("b"));
-            observer.spent(&Spent { usage: None, ..one("b") });
+            observer.spent(&one(&clock, "b"));
+            observer.spent(&Spent { usage: None, ..one(&clock, "b") });
         });
         let shown = |since| -> Vec<_> {
             let entries = read(&settings.database, since).unwrap();
             entries.into_iter().map(|entry| (entry.app, entry.counts)).collect()
         };
         let both = Counts { responses: 2, unknown: 0, input: 20, cached: 8, output: 10, reasoning: 2 };
-        let mut other = Counts::one(one("b").usage);
+        let mut other = Counts::one(one(&clock, "b").usage);
         other += Counts::one(None);
         assert_eq!(shown(0), [("a".to_owned(), both), ("b".to_owned(), other)]);
         assert_eq!(shown(20_000 * 86_400 + 3600), [("b".to_owned(), other)]);
 
         clock.advance(90 * DAY);
-        keep(&settings, &clock, |observer| observer.spent(&one("c")));
+        keep(&settings, &clock, |observer| observer.spent(&one(&clock, "c")));
         assert_eq!(shown(0).len(), 3, "nothing says yet that so much time has passed");
         keep(&settings, &clock, |_| ());
-        assert_eq!(shown(0), [("b".to_owned(), other), ("c".to_owned(), Counts::one(one("c").usage))]);
+        assert_eq!(shown(0), [("b".to_owned(), other), ("c".to_owned(), Counts::one(one(&clock, "c").usage))]);
         clock.advance(Duration::from_secs(3600));
         keep(&config::Ledger { retention: None, ..settings.clone() }, &clock, |_| ());
         assert_eq!(shown(0).len(), 2, "for ever");
@@ -287,9 +294,9 @@ mod tests {
         let database = directory.path().join("usage.db");
         let settings = config::Ledger { database, retention: Some(400 * DAY) };
         let clock = Arc::new(ManualClock::new(UNIX_EPOCH + 20_000 * DAY));
-        keep(&settings, &clock, |observer| observer.spent(&one("a")));
+        keep(&settings, &clock, |observer| observer.spent(&one(&clock, "a")));
         clock.advance(5000 * DAY);
-        keep(&settings, &clock, |observer| observer.spent(&one("b")));
+        keep(&settings, &clock, |observer| observer.spent(&one(&clock, "b")));
         clock.set_back(5000 * DAY);
         keep(&settings, &clock, |_| ());
         assert_eq!(read(&settings.database, 0).unwrap().len(), 2);

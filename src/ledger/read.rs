@@ -9,9 +9,9 @@ use rusqlite::{Connection, OpenFlags, Row};
 use time::{Date, OffsetDateTime};
 use url::Url;
 
-use super::counts::Counts;
 use super::error::FileError;
 use super::file;
+use crate::telemetry::counts::Counts;
 
 /// How long whoever has locked the file is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::counts::Rows;
 use super::error::FileError;
 use super::file::{self, ADD};
+use super::rows::{Row, Rows};
 use crate::error::Causes;
 
 /// How long whoever has locked the file is waited for. Requests never wait.
@@ -66,13 +66,11 @@ impl Store {
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut add = transaction.prepare(ADD)?;
-            for (key, counts) in rows.iter() {
+            for Row { hour, app, model, counts } in rows.iter() {
                 let [responses, unknown, input, cached, output, reasoning] =
                     [counts.responses, counts.unknown, counts.input, counts.cached, counts.output, counts.reasoning]
                         .map(|count| i64::try_from(count).unwrap_or(i64::MAX));
-                add.execute(params![
-                    key.hour, key.app, key.model, responses, unknown, input, cached, output, reasoning
-                ])?;
+                add.execute(params![hour, app, model, responses, unknown, input, cached, output, reasoning])?;
             }
             drop(add);
             transaction.commit()
@@ -132,14 +130,21 @@ fn whereto(path: &Path) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::counts::{Counts, Key};
+    use super::super::Counts;
+    use super::super::rows::Key;
     use super::*;
+    use crate::telemetry::names::Label;
+
+    fn key(hour: i64) -> Key<'static> {
+        let [app, model] = ["a", "m"].map(|name| Label { name, number: 0 });
+        Key { hour, app, model }
+    }
 
     fn rows(hours: std::ops::Range<i64>) -> Rows {
         let mut rows = Rows::default();
         for hour in hours {
             let counts = Counts { responses: 1, unknown: 2, input: 3, cached: 4, output: 5, reasoning: 6 };
-            rows.add(Key { hour: hour * 3600, app: "a".into(), model: "m".into() }, counts);
+            rows.add(key(hour * 3600), counts);
         }
         rows
     }
@@ -177,7 +182,7 @@ mod tests {
             Counts { responses: 1, unknown: u64::MAX, input: u64::MAX, cached: 0, output: 1 << 62, reasoning: 0 };
         for _ in 0..2 {
             let mut more = rows(1..2);
-            more.add(Key { hour: 0, app: "a".into(), model: "m".into() }, most);
+            more.add(key(0), most);
             store.write(&more).unwrap();
         }
         let read = |query: &str| -> [i64; 3] {

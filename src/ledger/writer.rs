@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::counts::Rows;
 use super::error::FileError;
+use super::rows::Rows;
 use super::store::Store;
 use super::{Counting, HOUR, hour};
 use crate::error::Causes;

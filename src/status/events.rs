@@ -283,7 +283,7 @@ mod tests {
             apps: Arc::new(Apps::new(&config)),
             refusals: Arc::new(Refusals::new(clock.clone())),
             denials: Arc::new(PeerDenials::new(clock.clone())),
-            recorder: Arc::new(Recorder::new(Vec::new())),
+            recorder: Arc::new(Recorder::new(Vec::new(), clock.clone())),
             history: Arc::new(History::new(clock.clone())),
             began: clock.now(),
             lifecycle: Lifecycle::new(),

@@ -182,7 +182,7 @@ impl Report {
     /// The same with no more rows of `usage` than `most`: those with the most tokens.
     pub(super) fn at_most(mut self, most: usize) -> Self {
         let mut tokens: Vec<_> =
-            self.usage.iter().map(|row| row.input.saturating_add(row.output)).enumerate().collect();
+            self.usage.iter().map(|row| row.counts.input.saturating_add(row.counts.output)).enumerate().collect();
         // Of equal ones the first, so that what is left out does not change from one time to the next.
         tokens.sort_by_key(|(_, tokens)| Reverse(*tokens));
         let kept: HashSet<usize> = tokens.into_iter().take(most).map(|(at, _)| at).collect();

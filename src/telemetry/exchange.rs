@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use tokio::time::Instant;
 use tracing::Level;
 
 use super::asked::Asked;
+use super::line::Line;
+use super::logs;
 use super::meter::{Meter, Sent};
+use super::names::{Label, Name};
 use super::operation::Operation;
 use super::origin::Origin;
-use super::recorder::{Finished, Outcome, Recorder};
+use super::recorder::{Finished, Moment, Outcome, Recorder, Spent};
 use crate::apps::App;
 use crate::apps::places::Place;
 use crate::error::{Causes, ErrorReport};
@@ -23,9 +26,10 @@ use crate::lifecycle::Present;
 pub const REQUESTS: &str = concat!(env!("CARGO_CRATE_NAME"), "::request");
 
 /// How the resource's gateway names a request, and how its services do: what Azure's support asks for.
-const UPSTREAM_IDS: [&str; 2] = ["apim-request-id", "x-ms-request-id"];
+const UPSTREAM_IDS: [HeaderName; 2] =
+    [HeaderName::from_static("apim-request-id"), HeaderName::from_static("x-ms-request-id")];
 /// The resource's own id of the request, which the caller sees in place of ours.
-const RETURNED_ID: &str = "x-request-id";
+const RETURNED_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is told.
 const LONGEST_ID: usize = 128;
 
@@ -58,7 +62,7 @@ pub struct Exchange {
     /// What is not the proxy's own counts among the requests under way.
     present: Option<Present>,
     /// Where the request came from, if anybody wants to know.
-    origin: Option<Box<Origin>>,
+    origin: Option<Origin>,
 }
 
 /// Who spends tokens by what follows a switch of protocols.
@@ -130,7 +134,7 @@ impl Exchange {
 
     /// Takes down where the request came from, if anybody wants to know.
     pub fn comes_as<B>(&mut self, request: &Request<B>) {
-        self.origin = self.recorder.wants_origins().then(|| Box::new(Origin::of(request)));
+        self.origin = self.recorder.wants_origins().then(|| Origin::of(request));
     }
 
     /// It is known where the request goes.
@@ -182,7 +186,7 @@ impl Exchange {
 
     /// The resource has answered with these fields: what that costs is counted as it goes by. A refusal costs nothing.
     pub fn receives(&mut self, status: StatusCode, fields: &HeaderMap) {
-        let id = |name| fields.get(name).filter(|id: &&HeaderValue| id.len() <= LONGEST_ID).cloned();
+        let id = |name: HeaderName| fields.get(name).filter(|id: &&HeaderValue| id.len() <= LONGEST_ID).cloned();
         self.upstream_id = UPSTREAM_IDS.into_iter().find_map(id);
         self.returned_id = id(RETURNED_ID);
         let sent = self.sent.take();
@@ -232,7 +236,7 @@ impl Exchange {
 }
 
 impl Route {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Resource => "resource",
             Self::Management => "management",
@@ -249,7 +253,8 @@ impl Spending {
             return;
         }
         let model = self.recorder.name([self.asked.model(), model], true);
-        self.recorder.spent(self.app.name(), self.operation, model.as_deref(), usage);
+        let (app, model) = (label(&self.app), model.as_ref().map_or(Label::UNKNOWN, Name::label));
+        self.recorder.spent(&Spent { at: self.recorder.now(), app, operation: self.operation, model, usage });
         self.app.spent(usage.map_or(0, |usage| usage.total()));
     }
 }
@@ -263,48 +268,19 @@ impl Drop for Exchange {
             (None, None) => 0,
         };
         self.app.spent(spent);
-        let finished = self.finished();
+        let finished = self.finished(self.recorder.now());
         let models = [finished.model, finished.answered_by];
         let model = self.operation.asks_a_model().then(|| self.recorder.name(models, finished.is_granted())).flatten();
-        let usage = match &self.meter {
-            Some(meter) => Some(meter.usage()),
-            None => self.is_unanswered().then_some(None),
-        };
-        if let Some(usage) = usage.filter(|_| self.operation.costs(&self.method)) {
-            self.recorder.spent(self.app.name(), self.operation, model.as_deref(), usage);
+        let model = model.as_ref().map(Name::label);
+        let has_cost = self.operation.costs(&self.method) && (self.meter.is_some() || self.is_unanswered());
+        if has_cost {
+            let Finished { ended: at, app, operation, usage, .. } = finished;
+            self.recorder.spent(&Spent { at, app, operation, model: model.unwrap_or(Label::UNKNOWN), usage });
         }
-        let finished = Finished { counted_as: model.as_ref(), ..finished };
+        let finished = Finished { counted_as: model, ..finished };
         self.recorder.finished(&finished);
         self.tell(&finished);
     }
-}
-
-/// A request's line: which fields it has, and in which order, does not depend on how grave it is.
-macro_rules! line {
-    ($level:expr, $exchange:expr, $finished:expr) => {{
-        let Finished { method, status, duration, bytes, outcome, route, app, model, error, .. } = $finished;
-        let Exchange { upstream_id, returned_id, end, .. } = $exchange;
-        tracing::event!(
-            target: REQUESTS,
-            $level,
-            %method,
-            status = status.map_or(0, |status| status.as_u16()),
-            ms = milliseconds(*duration),
-            first_byte_ms = $finished.first_byte.map(milliseconds),
-            bytes,
-            outcome = outcome.as_str(),
-            route = route.as_str(),
-            app,
-            model,
-            cause = $exchange.cause(),
-            code = end.code(),
-            error,
-            id = text($finished.id).unwrap_or("-"),
-            upstream_id = upstream_id.as_ref().and_then(text),
-            returned_id = returned_id.as_ref().and_then(text),
-            "request"
-        );
-    }};
 }
 
 impl Exchange {
@@ -313,19 +289,20 @@ impl Exchange {
         matches!(self.end, End::Abandoned) && self.status.is_none() && self.asked.has_gone()
     }
 
-    fn finished(&self) -> Finished<'_> {
+    fn finished(&self, ended: Moment) -> Finished<'_> {
         let meter = self.meter.as_deref();
         Finished {
             method: &self.method,
             operation: self.operation,
             route: self.route,
             status: self.status,
-            app: self.app.name(),
+            app: label(&self.app),
             model: self.asked.model(),
             answered_by: meter.and_then(Meter::model),
             counted_as: None,
             usage: meter.and_then(Meter::usage),
-            duration: self.began.elapsed(),
+            ended,
+            duration: ended.runs.saturating_duration_since(self.began),
             first_byte: self.first_byte,
             bytes: self.bytes,
             outcome: self.end.outcome(),
@@ -334,16 +311,20 @@ impl Exchange {
             hint: self.explained.as_ref().map(|explained| &*explained.hint),
             id: &self.id,
             upstream_id: self.upstream_id.as_ref(),
-            origin: self.origin.as_deref(),
+            origin: self.origin.as_ref(),
         }
     }
 
-    fn tell(&self, finished: &Finished<'_>) {
-        match finished.outcome {
+    fn tell(&self, request: &Finished<'_>) {
+        let level = match request.outcome {
             // Probes and pages of the proxy itself are no news.
-            Outcome::Completed if self.route == Route::Own => line!(Level::DEBUG, self, finished),
-            Outcome::Completed | Outcome::Abandoned => line!(Level::INFO, self, finished),
-            Outcome::Refused | Outcome::BrokeOff => line!(Level::WARN, self, finished),
+            Outcome::Completed if self.route == Route::Own => Level::DEBUG,
+            Outcome::Completed | Outcome::Abandoned => Level::INFO,
+            Outcome::Refused | Outcome::BrokeOff => Level::WARN,
+        };
+        if logs::wants(level) {
+            let (cause, code, returned_id) = (self.cause(), self.end.code(), self.returned_id.as_ref());
+            logs::tell(&Line { level, request, cause, code, returned_id });
         }
     }
 }
@@ -371,10 +352,6 @@ impl End {
     }
 }
 
-fn text(value: &HeaderValue) -> Option<&str> {
-    value.to_str().ok()
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+fn label(app: &App) -> Label<'_> {
+    Label { name: app.name(), number: app.number() }
 }

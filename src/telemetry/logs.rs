@@ -3,17 +3,21 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use super::exchange::REQUESTS;
+use super::line::{Form, Line};
 use super::queue::{Queue, StandardError};
 use super::text::Text;
 use crate::clock::{Clock, SystemClock};
@@ -26,6 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Logs(Queue);
 
+/// Where this process has its lines of requests: nowhere until it logs.
+static REQUEST_LINES: OnceLock<RequestLines> = OnceLock::new();
+
+/// How requests are told.
+#[derive(Debug)]
+struct RequestLines {
+    queue: Queue,
+    form: Form,
+    most: LevelFilter,
+}
+
 /// Starts logging for the whole process. Lines wait for [`Logs::write`].
 ///
 /// # Errors
@@ -34,19 +49,39 @@ pub struct Logs(Queue);
 pub fn start(telemetry: &Telemetry, environment: &Environment) -> Result<Logs, TryInitError> {
     let queue = Queue::default();
     let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone()).with_timer(Now);
-    let lines = match telemetry.log_format {
+    let form = match telemetry.log_format {
+        // https://no-color.org: whatever its value.
         LogFormat::Text => {
-            // https://no-color.org: whatever its value.
-            let is_coloured = io::stderr().is_terminal() && environment.get("NO_COLOR").is_none();
-            lines.with_ansi(is_coloured).event_format(Text).boxed()
+            Form::Text { is_coloured: io::stderr().is_terminal() && environment.get("NO_COLOR").is_none() }
         }
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Json => Form::Json,
+    };
+    let lines = match form {
+        Form::Text { is_coloured } => lines.with_ansi(is_coloured).event_format(Text).boxed(),
+        Form::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
     tracing_subscriber::registry().with(lines.with_filter(telemetry.log_level.clone())).try_init()?;
+    let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+    let most = levels.into_iter().find(|level| telemetry.log_level.would_enable(REQUESTS, level));
+    let most = most.map_or(LevelFilter::OFF, LevelFilter::from_level);
+    // Nothing was there: this process has not logged before.
+    let _ = REQUEST_LINES.set(RequestLines { queue: queue.clone(), form, most });
     // The usual words would wait for whoever reads standard error.
     let (lines, format) = (queue.clone(), telemetry.log_format);
     panic::set_hook(Box::new(move |panic| tell_panic(panic, &lines, format)));
     Ok(Logs(queue))
+}
+
+/// Whether lines of requests that are so grave are wanted.
+pub(super) fn wants(level: Level) -> bool {
+    REQUEST_LINES.get().is_some_and(|lines| level <= lines.most)
+}
+
+/// Tells of a request.
+pub(super) fn tell(line: &Line<'_>) {
+    if let Some(lines) = REQUEST_LINES.get() {
+        line.write(lines.form, |line| lines.queue.push(line));
+    }
 }
 
 impl Logs {

@@ -1,15 +1,18 @@
 //! What the proxy says about itself.
 
 pub mod asked;
+mod cells;
+pub mod counts;
 pub mod denials;
 pub mod exchange;
 pub mod history;
+mod line;
 pub mod logs;
 pub mod meter;
 mod methods;
 pub mod metrics;
 pub mod misfits;
-mod names;
+pub mod names;
 pub mod operation;
 pub mod origin;
 pub mod otlp;

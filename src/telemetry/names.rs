@@ -1,23 +1,65 @@
 //! Names that callers choose, and no more of them than there is room for.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use rustc_hash::FxBuildHasher;
 
 /// How many names of models are told apart. A resource has some dozens of deployments.
 const MOST: usize = 200;
 
 /// What stands for all names that came when there was no more room.
 pub(super) const OTHERS: &str = "others";
+/// What stands for a name that nobody knows.
+const UNKNOWN: &str = "-";
+
+/// A name of a list that has an end, and its number there: what is counted by it is found by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Its number: in one list, no other name has it.
+    pub number: usize,
+}
+
+impl Label<'_> {
+    /// What stands for a model that nobody knows.
+    pub(super) const UNKNOWN: Self = Self { name: UNKNOWN, number: 0 };
+}
+
+/// A name that is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Name {
+    text: Arc<str>,
+    number: usize,
+}
+
+impl Name {
+    /// The name and its number.
+    pub(super) fn label(&self) -> Label<'_> {
+        Label { name: &self.text, number: self.number }
+    }
+}
 
 /// The names that were used so far, in lower case: Azure does not tell names of deployments apart by case, and what counts the
 /// same should have one name whoever asked first, today and after the next start.
-#[derive(Debug, Default)]
-pub(super) struct Names(RwLock<HashSet<Arc<str>>>);
+#[derive(Debug)]
+pub(super) struct Names(RwLock<Kept>);
+
+/// By name, which are so few that a quick hash will do.
+type Kept = HashMap<Arc<str>, usize, FxBuildHasher>;
+
+impl Default for Names {
+    fn default() -> Self {
+        let Label { name, number } = Label::UNKNOWN;
+        Self(RwLock::new(Kept::from_iter([(name.into(), number)])))
+    }
+}
 
 impl Names {
     /// `name` while there is room for it, else what stands for [`OTHERS`].
-    pub(super) fn keep(&self, name: &str) -> Arc<str> {
+    pub(super) fn keep(&self, name: &str) -> Name {
         let name = lower(name);
         if let Some(known) = known(&self.0.read().unwrap_or_else(PoisonError::into_inner), &name) {
             return known;
@@ -27,19 +69,24 @@ impl Names {
         if let Some(known) = known(&names, &name) {
             return known;
         }
-        let kept: Arc<str> = if names.len() + 1 >= MOST { OTHERS.into() } else { name.into() };
-        names.insert(kept.clone());
-        kept
+        let (text, number): (Arc<str>, _) =
+            (if names.len() >= MOST { OTHERS.into() } else { name.into() }, names.len());
+        names.insert(text.clone(), number);
+        Name { text, number }
     }
 
     /// `name`, if it was kept before.
-    pub(super) fn find(&self, name: &str) -> Option<Arc<str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&*lower(name)).cloned()
+    pub(super) fn find(&self, name: &str) -> Option<Name> {
+        get(&self.0.read().unwrap_or_else(PoisonError::into_inner), &lower(name))
     }
 }
 
-fn known(names: &HashSet<Arc<str>>, name: &str) -> Option<Arc<str>> {
-    names.get(name).or_else(|| (names.len() >= MOST).then(|| names.get(OTHERS)).flatten()).cloned()
+fn known(names: &Kept, name: &str) -> Option<Name> {
+    get(names, name).or_else(|| (names.len() >= MOST).then(|| get(names, OTHERS)).flatten())
+}
+
+fn get(names: &Kept, name: &str) -> Option<Name> {
+    names.get_key_value(name).map(|(text, number)| Name { text: text.clone(), number: *number })
 }
 
 fn lower(name: &str) -> Cow<'_, str> {
@@ -48,22 +95,34 @@ fn lower(name: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    fn text(name: &Name) -> &str {
+        name.label().name
+    }
 
     #[test]
     fn there_is_room_for_so_many_and_then_for_the_same() {
         let names = Names::default();
         let kept: Vec<_> = (0..1000).map(|number| names.keep(&number.to_string())).collect();
-        assert_eq!(kept.iter().filter(|name| &***name == OTHERS).count(), 1000 - (MOST - 1));
-        assert_eq!((&*names.keep("7"), &*names.keep("999")), ("7", OTHERS));
-        assert_eq!(names.0.read().unwrap().len(), MOST);
+        assert_eq!(kept.iter().filter(|name| text(name) == OTHERS).count(), 1000 - (MOST - 1));
+        assert_eq!((text(&names.keep("7")), text(&names.keep("999"))), ("7", OTHERS));
+        let numbers: BTreeSet<_> = kept.iter().map(|name| name.number).collect();
+        assert_eq!(numbers, (1..=MOST).collect());
     }
 
     #[test]
     fn names_do_not_differ_by_case_alone() {
         let names = Names::default();
-        assert_eq!(["GPT-4o", "gpt-4o", "gPt-4O"].map(|name| names.keep(name).to_string()), ["gpt-4o"; 3]);
-        assert_eq!(names.find("GPT-4O").as_deref(), Some("gpt-4o"));
-        assert_eq!((names.find("o3"), names.0.read().unwrap().len()), (None, 1));
+        assert_eq!(["GPT-4o", "gpt-4o", "gPt-4O"].map(|name| text(&names.keep(name)).to_owned()), ["gpt-4o"; 3]);
+        assert_eq!(names.find("GPT-4O").map(|name| name.number), Some(1));
+        assert!(names.find("o3").is_none());
+    }
+
+    #[test]
+    fn whoever_is_called_like_nobody_is_counted_as_nobody() {
+        assert_eq!(Names::default().keep("-").label(), Label::UNKNOWN);
     }
 }

@@ -1,9 +1,12 @@
 //! What a request wants done, of a list that is known beforehand: paths are written by callers, and there is no end of them.
 
+use std::hash::{Hash, Hasher};
+use std::ptr;
+
 use http::Method;
 
-/// One of the things that can be asked for. Cheap to copy; there are no more than a few dozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One of the things that can be asked for. Cheap to copy and to compare; there are no more than a few dozen.
+#[derive(Debug, Clone, Copy)]
 pub struct Operation(&'static Row);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -110,6 +113,21 @@ static ANY_OF_V1: Row = free("/v1/*");
 static ANY_OF_DEPLOYMENTS: Row = free("/openai/deployments/*");
 static ANY_OF_THE_RESOURCE: Row = free("/openai/*");
 static NOTHING: Row = free("*");
+
+impl PartialEq for Operation {
+    /// Each row is there once.
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Operation {}
+
+impl Hash for Operation {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self.0, state);
+    }
+}
 
 impl Operation {
     /// What is at `path`.

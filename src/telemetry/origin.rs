@@ -1,20 +1,34 @@
 //! What only traces tell of a request: which trace it is part of, and its protocol. Taken down only if somebody wants it.
 
 use http::header::HeaderMap;
-use http::{HeaderValue, Request, Version};
+use http::{HeaderName, HeaderValue, Request, Version};
 
 /// The longest state of a trace that is told: what everybody should be able to pass on.
 const LONGEST_STATE: usize = 512;
+/// The most members of a state, and the longest key and value of one.
+const MOST_MEMBERS: usize = 32;
+const LONGEST_PART: usize = 256;
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Where a request came from, and as what. Cheap to make: the caller's bytes are held by reference.
+/// Where a request came from, and as what.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    traceparent: Option<HeaderValue>,
-    tracestate: Option<HeaderValue>,
+    parent: Option<Parent>,
+    state: Option<HeaderValue>,
     version: Version,
+}
+
+/// The caller's span, as its `traceparent` names it (<https://www.w3.org/TR/trace-context/>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent {
+    /// The trace.
+    pub trace: [u8; 16],
+    /// The span.
+    pub span: [u8; 8],
+    /// Whether the caller has it told.
+    pub is_sampled: bool,
 }
 
 impl Origin {
@@ -22,21 +36,22 @@ impl Origin {
     #[must_use]
     pub fn of<B>(request: &Request<B>) -> Self {
         let fields = request.headers();
-        let traceparent = only(fields).filter(|value| is_traceparent(value.as_bytes())).cloned();
-        let tracestate = traceparent.as_ref().and_then(|_| state(fields));
-        Self { traceparent, tracestate, version: request.version() }
+        let parent = only(fields).and_then(|value| Parent::read(value.as_bytes()));
+        // Most callers say nothing.
+        let state = parent.and_then(|_| state(fields));
+        Self { parent, state, version: request.version() }
     }
 
-    /// The caller's span (<https://www.w3.org/TR/trace-context/>).
+    /// The caller's span.
     #[must_use]
-    pub fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_ref().and_then(|value| value.to_str().ok())
+    pub fn parent(&self) -> Option<Parent> {
+        self.parent
     }
 
     /// What those on the way have written down beside it.
     #[must_use]
-    pub fn tracestate(&self) -> Option<&str> {
-        self.tracestate.as_ref().and_then(|value| value.to_str().ok())
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_ref().and_then(|value| value.to_str().ok())
     }
 
     /// The version of HTTP, as the conventions write it.
@@ -48,6 +63,35 @@ impl Origin {
             _ => "1.1",
         }
     }
+}
+
+impl Parent {
+    /// What a field's value says, if it is written as the standard wants it. What follows in a version to come is not looked at.
+    fn read(text: &[u8]) -> Option<Self> {
+        let (version, rest) = part::<1>(text, b"")?;
+        let (trace, rest) = part(rest, b"-")?;
+        let (span, rest) = part(rest, b"-")?;
+        let ([flags], rest) = part(rest, b"-")?;
+        let ends = if version == [0] { rest.is_empty() } else { matches!(rest.first(), None | Some(b'-')) };
+        let is_one = ends && version != [0xff] && trace != [0; 16] && span != [0; 8];
+        is_one.then_some(Self { trace, span, is_sampled: flags & 1 == 1 })
+    }
+}
+
+/// So many bytes in lower-case hexadecimal digits behind `dash`, and what is behind them.
+fn part<'a, const N: usize>(text: &'a [u8], dash: &[u8]) -> Option<([u8; N], &'a [u8])> {
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let (digits, rest) = text.strip_prefix(dash)?.split_at_checked(2 * N)?;
+    let mut bytes = [0; N];
+    for (byte, digits) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let &[high, low] = digits else { return None };
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some((bytes, rest))
 }
 
 fn only(fields: &HeaderMap) -> Option<&HeaderValue> {
@@ -65,19 +109,23 @@ fn state(fields: &HeaderMap) -> Option<HeaderValue> {
         let all: Vec<_> = fields.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes).collect();
         HeaderValue::from_bytes(&all.join(&b',')).ok()?
     };
-    Some(state).filter(|state| state.len() <= LONGEST_STATE)
+    Some(state).filter(|state| state.len() <= LONGEST_STATE && is_state(state.as_bytes()))
 }
 
-/// Whether this is written as the standard wants it; the library is not so strict. What follows in a version to come is not
-/// looked at.
-fn is_traceparent(text: &[u8]) -> bool {
-    const LENGTH: usize = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".len();
-    const DASHES: [usize; 3] = [2, 35, 52];
-    let Some((known, rest)) = text.split_at_checked(LENGTH) else { return false };
-    let is_digit = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
-    let fits = |(at, byte): (usize, &u8)| if DASHES.contains(&at) { *byte == b'-' } else { is_digit(byte) };
-    let ends = if text.starts_with(b"00") { rest.is_empty() } else { matches!(rest.first(), None | Some(b'-')) };
-    ends && !text.starts_with(b"ff") && known.iter().enumerate().all(fits)
+/// Whether this is written as the standard wants it: one that is not is to be forgotten as a whole.
+fn is_state(state: &[u8]) -> bool {
+    let members: Vec<_> = state.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty()).collect();
+    let is_member = |member: &&[u8]| {
+        let Some(at) = member.iter().position(|byte| *byte == b'=') else { return false };
+        let (key, value) = (&member[..at], &member[at + 1..]);
+        let is_key = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
+        let is_value = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'=';
+        key.first().is_some_and(u8::is_ascii_alphanumeric)
+            && [key, value].iter().all(|part| (1..=LONGEST_PART).contains(&part.len()))
+            && key.iter().all(is_key)
+            && value.iter().all(is_value)
+    };
+    members.len() <= MOST_MEMBERS && members.iter().all(is_member)
 }
 
 #[cfg(test)]
@@ -93,10 +141,16 @@ mod tests {
 
     #[test]
     fn one_traceparent_that_is_one_is_taken() {
-        let taken = |fields: &[_]| origin(fields).traceparent().map(str::to_owned);
-        assert_eq!(taken(&[("traceparent", GOOD)]).as_deref(), Some(GOOD));
+        fn taken(fields: &[(&str, &str)]) -> Option<Parent> {
+            origin(fields).parent()
+        }
+        let good = taken(&[("traceparent", GOOD)]).unwrap();
+        assert_eq!(u128::from_be_bytes(good.trace), 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
+        assert_eq!((u64::from_be_bytes(good.span), good.is_sampled), (0xb7ad_6b71_6920_3331, true));
         let next = format!("cc{}-what-the-future-brings", &GOOD[2..]);
-        assert_eq!(taken(&[("TraceParent", &next)]), Some(next.clone()));
+        assert_eq!(taken(&[("TraceParent", &next)]), Some(good));
+        let unsampled = |flags: &str| taken(&[("traceparent", &format!("{}{flags}", &GOOD[..53]))]);
+        assert_eq!([unsampled("fe"), unsampled("03")], [Some(Parent { is_sampled: false, ..good }), Some(good)]);
         assert_eq!(taken(&[("traceparent", GOOD), ("traceparent", GOOD)]), None);
         for bad in [
             "",
@@ -109,6 +163,8 @@ mod tests {
             &GOOD.replace("00-0a", "ff-0a"),
             &GOOD.replace('-', "_"),
             &format!("cc{}.x", &GOOD[2..]),
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
         ] {
             assert_eq!(taken(&[("traceparent", bad)]), None, "{bad}");
         }
@@ -116,11 +172,18 @@ mod tests {
 
     #[test]
     fn a_state_is_taken_with_its_parent_and_in_all_its_lines() {
-        let taken = |fields: &[_]| origin(fields).tracestate().map(str::to_owned);
+        fn taken(fields: &[(&str, &str)]) -> Option<String> {
+            origin(fields).state().map(str::to_owned)
+        }
         assert_eq!(taken(&[("tracestate", "a=1")]), None);
         assert_eq!(taken(&[("traceparent", GOOD), ("tracestate", "a=1")]).as_deref(), Some("a=1"));
         let lines = [("traceparent", GOOD), ("tracestate", "a=1"), ("tracestate", "b=2,c=3")];
         assert_eq!(taken(&lines).as_deref(), Some("a=1,b=2,c=3"));
-        assert_eq!(taken(&[("traceparent", GOOD), ("tracestate", &format!("a={}", "x".repeat(511)))]), None);
+        let long = |length: usize| format!("a={},b={}", "x".repeat(length), "y".repeat(250));
+        assert_eq!(taken(&[("traceparent", GOOD), ("tracestate", &long(250))]), Some(long(250)));
+        let many = vec!["a=1"; 33].join(",");
+        for bad in [&*long(257), "a", "a=", "=1", "A=1", "_a=1", "a=1=2", "a=1,b", &many, &"x".repeat(513)] {
+            assert_eq!(taken(&[("traceparent", GOOD), ("tracestate", bad)]), None, "{bad}");
+        }
     }
 }

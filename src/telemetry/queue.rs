@@ -2,6 +2,9 @@
 //!
 //! A pipe that nobody reads fills up, and then a write to it takes for ever. Hence a thread of its own writes, and what it
 //! cannot write soon is dropped, counted and told of. Not `std::io::stderr()`: whoever else wrote there would wait for its lock.
+//!
+//! A line that comes after silence is written at once. Those behind it wait for a moment and are written together: to wake a
+//! thread costs more than to make a line.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -15,8 +18,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How many bytes of lines wait at most. Twice that is held, as those that are being written wait no more.
 const MOST_WAITING: usize = 4 << 20;
-/// More room than this is given back once it is no longer needed.
+/// More room than this is given back once it is no longer needed, and so much is written before its time.
 const USUAL_ROOM: usize = 64 << 10;
+/// How long lines wait for others. Somebody may be looking.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// Lines that wait to be written. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +30,7 @@ pub(super) struct Queue(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     lines: Mutex<Lines>,
-    /// There is something to write.
+    /// There is something to write, at a time when that is waited for.
     more: Condvar,
     /// There is nothing left to write.
     empty: Condvar,
@@ -38,6 +43,10 @@ struct Lines {
     dropped: u64,
     told: u64,
     is_writing: bool,
+    /// The writer has nothing to do, and is to be told when it has.
+    is_idle: bool,
+    /// How many wait until all is written.
+    flushing: usize,
     /// Whether there is a thread that writes.
     is_served: bool,
 }
@@ -61,13 +70,16 @@ impl Queue {
     pub(super) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         let mut lines = self.open();
+        lines.flushing += 1;
+        self.0.more.notify_one();
         while lines.is_writing || !lines.waiting.is_empty() || lines.dropped > lines.told {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                break;
             }
             lines = self.0.empty.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        lines.flushing -= 1;
     }
 
     /// One more line, if there is room for it.
@@ -77,22 +89,21 @@ impl Queue {
             lines.dropped += 1;
             return;
         }
-        if lines.waiting.is_empty() {
+        let were = lines.waiting.len();
+        lines.waiting.extend_from_slice(line);
+        let is_much = were < USUAL_ROOM && lines.waiting.len() >= USUAL_ROOM;
+        let is_waited_for = mem::take(&mut lines.is_idle) || is_much;
+        drop(lines);
+        if is_waited_for {
             self.0.more.notify_one();
         }
-        lines.waiting.extend_from_slice(line);
     }
 
     fn serve(&self, mut output: impl Write) {
         write_from_the_background();
         let mut written = Vec::new();
         loop {
-            let mut lines = self.open();
-            lines.is_writing = false;
-            self.0.empty.notify_all();
-            while lines.waiting.is_empty() {
-                lines = self.0.more.wait(lines).unwrap_or_else(PoisonError::into_inner);
-            }
+            let mut lines = self.next();
             mem::swap(&mut lines.waiting, &mut written);
             lines.is_writing = true;
             let (in_all, dropped) = (lines.dropped, lines.dropped - lines.told);
@@ -107,6 +118,21 @@ impl Queue {
             written.clear();
             written.shrink_to(USUAL_ROOM);
         }
+    }
+
+    /// Waits for a moment, and then until there is something to write.
+    fn next(&self) -> MutexGuard<'_, Lines> {
+        let mut lines = self.open();
+        lines.is_writing = false;
+        self.0.empty.notify_all();
+        let can_wait = |lines: &mut Lines| lines.flushing == 0 && lines.waiting.len() < USUAL_ROOM;
+        lines = self.0.more.wait_timeout_while(lines, TOGETHER, can_wait).unwrap_or_else(PoisonError::into_inner).0;
+        while lines.waiting.is_empty() {
+            lines.is_idle = true;
+            lines = self.0.more.wait(lines).unwrap_or_else(PoisonError::into_inner);
+        }
+        lines.is_idle = false;
+        lines
     }
 
     /// A panic elsewhere leaves nothing half done in here.

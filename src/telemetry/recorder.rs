@@ -7,20 +7,19 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 
 use super::exchange::Route;
-use super::names::Names;
+use super::names::{Label, Name, Names};
 use super::operation::Operation;
 use super::origin::Origin;
+use crate::clock::SharedClock;
 use crate::error::ErrorReport;
 use crate::inspect::usage::Usage;
 use crate::lifecycle::Count;
-
-/// What stands for a model that nobody knows.
-const UNKNOWN: &str = "-";
 
 /// Hears of requests.
 pub trait Observer: fmt::Debug + Send + Sync {
@@ -62,15 +61,17 @@ pub struct Finished<'a> {
     /// Of the response; nothing if the caller left before there was one.
     pub status: Option<StatusCode>,
     /// Whose it was; `-` for whoever is no known app.
-    pub app: &'a str,
+    pub app: Label<'a>,
     /// The model that was asked for, if it was seen: printable, no longer than 64 bytes, and of the caller's choice.
     pub model: Option<&'a str>,
     /// The model that the resource says has answered.
     pub answered_by: Option<&'a str>,
     /// The model by one of the names that are counted by, if one was asked: of these there are only so many.
-    pub counted_as: Option<&'a Arc<str>>,
+    pub counted_as: Option<Label<'a>>,
     /// What the response has cost, if it said so. Tokens spent over a WebSocket are not among these.
     pub usage: Option<Usage>,
+    /// When it was over.
+    pub ended: Moment,
     /// From when its head had been read until the response's last byte went to the caller.
     pub duration: Duration,
     /// Until the response's head was there.
@@ -139,16 +140,27 @@ pub enum Outcome {
     BrokeOff,
 }
 
+/// One moment by two clocks, so that neither is asked by each who hears of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the one that only runs on.
+    pub runs: Instant,
+    /// By the one on the wall.
+    pub wall: SystemTime,
+}
+
 /// What a response has cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Spent<'a> {
+    /// When it was known.
+    pub at: Moment,
     /// Who has spent it; `-` for whoever is no known app.
-    pub app: &'a str,
+    pub app: Label<'a>,
     /// By what.
     pub operation: Operation,
     /// The model that was asked for, or else the one that answered, in lower case; `-` if neither is known, `others` if there
     /// were too many.
-    pub model: &'a str,
+    pub model: Label<'a>,
     /// How much; nothing if the response should have said so and did not, or not in a way that can be read.
     pub usage: Option<Usage>,
 }
@@ -157,6 +169,7 @@ pub struct Spent<'a> {
 #[derive(Debug)]
 pub struct Recorder {
     observers: Vec<Arc<dyn Observer>>,
+    clock: SharedClock,
     wants_origins: bool,
     models: Names,
     /// An observer has panicked.
@@ -168,13 +181,18 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Tells these.
+    /// Tells these, at times of this clock.
     #[must_use]
-    pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
+    pub fn new(observers: Vec<Arc<dyn Observer>>, clock: SharedClock) -> Self {
         let wants_origins = observers.iter().any(|observer| observer.wants_origins());
         let (in_flight, connections) = (Count::default(), Count::default());
         let has_failed = AtomicBool::new(false);
-        Self { observers, wants_origins, models: Names::default(), has_failed, in_flight, connections }
+        Self { observers, clock, wants_origins, models: Names::default(), has_failed, in_flight, connections }
+    }
+
+    /// This moment.
+    pub(super) fn now(&self) -> Moment {
+        Moment { runs: Instant::now(), wall: self.clock.now() }
     }
 
     /// Whether anybody wants to know where requests come from.
@@ -194,15 +212,14 @@ impl Recorder {
 
     /// The name by which is counted what was asked of a model, or of others: the first of `models` that is known. Only what the
     /// resource `has_answered` makes further names, so that those which nobody has deployed take no room.
-    pub(super) fn name(&self, models: [Option<&str>; 2], has_answered: bool) -> Option<Arc<str>> {
+    pub(super) fn name(&self, models: [Option<&str>; 2], has_answered: bool) -> Option<Name> {
         let model = models.into_iter().flatten().next()?;
         if has_answered { Some(self.models.keep(model)) } else { self.models.find(model) }
     }
 
-    /// A response of `app` has cost this, by a model that is counted so.
-    pub(super) fn spent(&self, app: &str, operation: Operation, model: Option<&str>, usage: Option<Usage>) {
-        let spent = Spent { app, operation, model: model.unwrap_or(UNKNOWN), usage };
-        self.tell(|observer| observer.spent(&spent));
+    /// A response has cost tokens.
+    pub(super) fn spent(&self, spent: &Spent<'_>) {
+        self.tell(|observer| observer.spent(spent));
     }
 
     /// What came was no request.
@@ -240,6 +257,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::clock::ManualClock;
 
     #[derive(Debug, Default)]
     struct Counts(AtomicUsize);
@@ -262,7 +280,8 @@ mod tests {
     #[test]
     fn a_panic_of_one_observer_harms_no_other() {
         let counts = Arc::new(Counts::default());
-        let recorder = Recorder::new(vec![Arc::new(Panics), counts.clone(), Arc::new(Panics)]);
+        let observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Panics), counts.clone(), Arc::new(Panics)];
+        let recorder = Recorder::new(observers, Arc::new(ManualClock::stopped()));
         (0..2).for_each(|_| recorder.under_way(&Method::GET));
         assert_eq!(counts.0.load(Ordering::Relaxed), 2);
         assert!(recorder.has_failed.load(Ordering::Relaxed));

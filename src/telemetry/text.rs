@@ -1,5 +1,4 @@
-//! A log line for people: when, how grave, what happened, then the fields. What is alike in each request's line comes first,
-//! at a fixed width, so that an eye can run down the column.
+//! A log line for people: when, how grave, what happened, then the fields. Those of requests are made in `line.rs`.
 
 use std::fmt::{self, Debug, Write};
 use std::mem;
@@ -11,14 +10,13 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::exchange::REQUESTS;
 use super::logs::Now;
 
 /// Our own modules are known by their names alone.
 const OURS: &str = concat!(env!("CARGO_CRATE_NAME"), "::");
 
-const PLAIN: &str = "\x1b[0m";
-const DIM: &str = "\x1b[2m";
+pub(super) const PLAIN: &str = "\x1b[0m";
+pub(super) const DIM: &str = "\x1b[2m";
 
 /// The format.
 pub(super) struct Text;
@@ -31,7 +29,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let (level, target) = (event.metadata().level(), event.metadata().target());
         let is_coloured = writer.has_ansi_escapes();
-        let mut fields = Fields { is_request: target == REQUESTS, is_coloured, ..Fields::default() };
+        let mut fields = Fields { is_coloured, ..Fields::default() };
         event.record(&mut fields);
         let (colour, plain, dim) = if is_coloured { (colour(*level), PLAIN, DIM) } else { ("", "", "") };
         write!(writer, "{dim}")?;
@@ -40,17 +38,17 @@ where
         // What is said to everybody needs no place; whoever looks closer wants to know where to look.
         let target = fields.origin.as_deref().unwrap_or(target);
         match target.strip_prefix(OURS) {
-            Some(_) if *level <= Level::INFO || fields.is_request => {}
+            Some(_) if *level <= Level::INFO => {}
             Some(module) => write!(writer, "{dim}{module}:{plain} ")?,
             None => write!(writer, "{dim}{target}:{plain} ")?,
         }
-        let Fields { message, columns, rest, .. } = fields;
+        let Fields { message, rest, .. } = fields;
         let gap = if rest.is_empty() { "" } else { " " };
-        writeln!(writer, "{message}{columns}{gap}{rest}")
+        writeln!(writer, "{message}{gap}{rest}")
     }
 }
 
-fn colour(level: Level) -> &'static str {
+pub(super) fn colour(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[31m",
         Level::WARN => "\x1b[33m",
@@ -63,11 +61,8 @@ fn colour(level: Level) -> &'static str {
 /// What an event says, in parts.
 #[derive(Default)]
 struct Fields {
-    is_request: bool,
     is_coloured: bool,
     message: String,
-    /// Values that are known by their column.
-    columns: String,
     rest: String,
     /// Where it is from, if a library says so that does not use `tracing`.
     origin: Option<String>,
@@ -77,23 +72,14 @@ struct Fields {
 
 impl Fields {
     fn add(&mut self, field: &Field, value: &str) {
-        let written = match (field.name(), self.is_request) {
-            ("message", _) => write!(self.message, "{}", Safe(value)),
-            ("log.target", _) => {
+        let written = match field.name() {
+            "message" => write!(self.message, "{}", Safe(value)),
+            "log.target" => {
                 self.origin = Some(value.escape_debug().to_string());
                 Ok(())
             }
             // Lines of source that say nothing to a reader.
-            ("log.module_path" | "log.file" | "log.line", _) => Ok(()),
-            ("method", true) => write!(self.columns, " {value:<6}"),
-            // The caller went away before there was one.
-            ("status", true) if value == "0" => write!(self.columns, "   -"),
-            ("status", true) => write!(self.columns, " {value:>3}"),
-            ("ms", true) => write!(self.columns, " {value:>7} ms"),
-            ("first_byte_ms", true) => self.named(field, format_args!("{value:<6}")),
-            ("bytes", true) => self.named(field, format_args!("{value:<8}")),
-            // What nearly every one is.
-            ("outcome", true) if value == "completed" => Ok(()),
+            "log.module_path" | "log.file" | "log.line" => Ok(()),
             _ if is_word(value) => self.named(field, format_args!("{value}")),
             _ => self.named(field, format_args!("{value:?}")),
         };
@@ -123,7 +109,12 @@ impl Visit for Fields {
 }
 
 /// Whether a value needs no quotes for it to be seen where it ends.
-fn is_word(value: &str) -> bool {
+pub(super) fn is_word(value: &str) -> bool {
+    // Nearly all are, and so these are looked at many bytes at once.
+    let is_visible = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'=';
+    if value.bytes().fold(!value.is_empty(), |all, byte| all & is_visible(byte)) {
+        return true;
+    }
     let is_plain = |c: char| (c.is_ascii_graphic() || c.is_alphanumeric()) && !matches!(c, '"' | '\\' | '=');
     !value.is_empty() && value.chars().all(is_plain)
 }
@@ -179,24 +170,6 @@ mod tests {
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let time = "2026-11-21T14:49:42.610Z ".len() + if is_coloured { DIM.len() + PLAIN.len() } else { 0 };
         text.lines().map(|line| line[time..].to_owned()).collect()
-    }
-
-    #[test]
-    fn what_requests_have_in_common_lines_up() {
-        let request = |method: &str, status: u16, ms: u64, outcome: &str| {
-            tracing::info!(target: REQUESTS, %method, status, ms, first_byte_ms = 1_u64, bytes = 2_u64, outcome, app = "-", "request");
-        };
-        let lines = lines(false, || {
-            request("GET", 200, 7, "completed");
-            request("DELETE", 0, 123_456, "abandoned");
-        });
-        assert_eq!(
-            lines,
-            [
-                " INFO request GET    200       7 ms  first_byte_ms=1      bytes=2        app=-",
-                " INFO request DELETE   -  123456 ms  first_byte_ms=1      bytes=2        outcome=abandoned app=-",
-            ]
-        );
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Mishap {
             code: request.code,
             message: shortened(message),
             hint: request.hint.map(|hint| shortened(hint.to_owned())),
-            app: request.app.to_owned(),
+            app: request.app.name.to_owned(),
             model: request.model.map(str::to_owned),
             id: request.id.to_str().ok().map(str::to_owned),
             count: 1,

@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange::Route;
-use super::recorder::{Finished, Observer, Spent};
+use super::recorder::{Finished, Moment, Observer, Spent};
 use crate::clock::SharedClock;
 use crate::error::ErrorReport;
 
@@ -96,11 +96,10 @@ impl History {
     }
 
     /// With the slot that it is time for.
-    fn now(&self) -> MutexGuard<'_, State> {
-        let now = Instant::now();
+    fn at(&self, at: Moment) -> MutexGuard<'_, State> {
         let mut state = self.open();
-        if state.slots.are_over(now) {
-            state.slots.look(now, self.clock.now());
+        if state.slots.are_over(at.runs) {
+            state.slots.look(at.runs, at.wall);
         }
         state
     }
@@ -118,8 +117,8 @@ impl Observer for History {
         if !is_traffic && !went_wrong {
             return;
         }
-        let mishap = went_wrong.then(|| Mishap::of(request, self.clock.now()));
-        let mut state = self.now();
+        let mishap = went_wrong.then(|| Mishap::of(request, request.ended.wall));
+        let mut state = self.at(request.ended);
         if is_traffic {
             state.requests += 1;
             state.errors += u64::from(went_wrong);
@@ -131,7 +130,7 @@ impl Observer for History {
     }
 
     fn spent(&self, spent: &Spent<'_>) {
-        let mut state = self.now();
+        let mut state = self.at(spent.at);
         let series = state.uses.add(spent);
         if let Some(usage) = spent.usage {
             state.slots.spend(series, usage.total());

@@ -5,11 +5,12 @@ use http::{HeaderValue, Method};
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::names::Label;
 use super::super::operation::Operation;
 use super::super::recorder::Outcome;
 use super::reading::SlotReading;
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{Clock, ManualClock};
 use crate::inspect::usage::Usage;
 
 const NOON: Duration = Duration::from_secs(1_800_000_000);
@@ -33,7 +34,7 @@ impl World {
         self.wall += time;
     }
 
-    /// A request ends, and finds its slot as it does in [`History::now`].
+    /// A request ends, and finds its slot as it does in [`History::at`].
     fn ask(&mut self) {
         if self.slots.are_over(self.runs) {
             self.slots.look(self.runs, self.wall);
@@ -62,11 +63,12 @@ fn finish(history: &History, route: Route, outcome: Outcome, status: Option<u16>
         operation: Operation::at("/v1/responses"),
         route,
         status: status.map(|status| StatusCode::from_u16(status).expect("a status")),
-        app: "-",
+        app: Label::UNKNOWN,
         model: None,
         answered_by: None,
         counted_as: None,
         usage: None,
+        ended: Moment { runs: Instant::now(), wall: ManualClock::stopped().now() },
         duration: STEP,
         first_byte: Some(Duration::from_millis(20)),
         bytes: 0,
@@ -178,11 +180,12 @@ fn only_answers_of_others_tell_how_quick_they_are() {
 #[test]
 fn tokens_are_told_by_series_while_there_is_room() {
     let (mut slots, mut uses) = (World::new().slots, Uses::default());
-    for number in 0..20 {
+    for (number, output) in (0..20).enumerate() {
         let model = format!("model-{number}");
-        for usage in [Some(Usage { input: 10, cached: 5, output: number, reasoning: 0 }), None] {
-            let series =
-                uses.add(&Spent { operation: Operation::at("/v1/responses"), app: "app", model: &model, usage });
+        for usage in [Some(Usage { input: 10, cached: 5, output, reasoning: 0 }), None] {
+            let (app, model) = (Label { name: "app", number: 0 }, Label { name: &model, number });
+            let at = Moment { runs: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+            let series = uses.add(&Spent { at, operation: Operation::at("/v1/responses"), app, model, usage });
             slots.spend(series, usage.map_or(0, |usage| usage.total()));
         }
     }

@@ -1,9 +1,13 @@
 //! What is counted for each app.
 
-use prometheus::{Error, IntCounterVec, Opts, Registry};
+use http::StatusCode;
+use prometheus::{Error, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::labels::count;
+use super::labels;
 use crate::inspect::usage::Usage;
+use crate::telemetry::cells::Cells;
+use crate::telemetry::names::Label;
+use crate::telemetry::operation::Operation;
 
 /// Kinds of tokens.
 pub(super) const KINDS: [&str; 4] = ["input", "cached", "output", "reasoning"];
@@ -18,6 +22,19 @@ pub(super) struct OfApp {
     requests: IntCounterVec,
     tokens: IntCounterVec,
     unknown: IntCounterVec,
+    /// Those that were found once, by what they count.
+    of_requests: Cells<Kind, IntCounter>,
+    of_models: Cells<usize, [IntCounter; KINDS.len()]>,
+    of_unknown: Cells<usize, IntCounter>,
+}
+
+/// What requests are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    pub(super) operation: Operation,
+    /// Of a list; none of what was no request.
+    pub(super) method: &'static str,
+    pub(super) status: Option<StatusCode>,
 }
 
 impl OfApp {
@@ -44,22 +61,31 @@ impl OfApp {
              they are missing in aoai_proxy_model_tokens_total.",
             &["model"],
         )?;
-        Ok(Self { requests, tokens, unknown })
+        let (of_requests, of_models, of_unknown) = Default::default();
+        Ok(Self { requests, tokens, unknown, of_requests, of_models, of_unknown })
     }
 
-    /// A request is over, with this route, method and status.
-    pub(super) fn requested(&self, labels: &[&str; 3]) {
-        count(&self.requests, labels, 1);
+    /// A request of this kind is over.
+    pub(super) fn requested(&self, kind: Kind) -> Result<(), Error> {
+        let labels = || [kind.operation.path(), kind.method, labels::status(kind.status.as_ref())];
+        let make = || self.requests.get_metric_with_label_values(&labels());
+        self.of_requests.with(kind, make, IntCounter::inc)
     }
 
     /// A response of `model` has cost this, if it is known.
-    pub(super) fn spent(&self, model: &str, usage: Option<Usage>) {
-        let Some(Usage { input, cached, output, reasoning }) = usage else {
-            return count(&self.unknown, &[model], 1);
+    pub(super) fn spent(&self, model: Label<'_>, usage: Option<Usage>) -> Result<(), Error> {
+        let Some(usage) = usage else {
+            let make = || self.unknown.get_metric_with_label_values(&[model.name]);
+            return self.of_unknown.with(model.number, make, IntCounter::inc);
         };
-        for (kind, tokens) in KINDS.into_iter().zip([input, cached, output, reasoning]) {
-            count(&self.tokens, &[model, kind], tokens);
-        }
+        let make = || {
+            let [a, b, c, d] = KINDS.map(|kind| self.tokens.get_metric_with_label_values(&[model.name, kind]));
+            Ok([a?, b?, c?, d?])
+        };
+        self.of_models.with(model.number, make, |kinds| {
+            let tokens = [usage.input, usage.cached, usage.output, usage.reasoning];
+            kinds.iter().zip(tokens).for_each(|(kind, tokens)| kind.inc_by(tokens));
+        })
     }
 }
 
@@ -73,9 +99,10 @@ mod tests {
     fn what_is_written_alike_is_not_mixed_up() {
         let registry = Registry::new();
         let [a, ab] = ["a", "ab"].map(|app| OfApp::new(app, &registry).unwrap());
-        for (app, model) in [(&a, "bc"), (&ab, "c"), (&a, "b")] {
-            app.spent(model, Some(Usage { input: 1, cached: 0, output: 0, reasoning: 0 }));
-            app.spent(model, None);
+        for (number, (app, name)) in [(&a, "bc"), (&ab, "c"), (&a, "b")].into_iter().enumerate() {
+            let model = Label { name, number };
+            app.spent(model, Some(Usage { input: 1, cached: 0, output: 0, reasoning: 0 })).unwrap();
+            app.spent(model, None).unwrap();
         }
         let text = TextEncoder.encode_to_string(&registry.gather()).unwrap();
         for series in [r#"app="a",kind="input",model="bc""#, r#"app="ab",kind="input",model="c""#] {

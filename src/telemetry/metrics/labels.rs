@@ -1,7 +1,6 @@
 //! Words for what callers and the resource write, of which there is no end: each of a list that has one.
 
 use http::{Method, StatusCode};
-use prometheus::IntCounterVec;
 
 use crate::telemetry::methods;
 
@@ -21,15 +20,6 @@ pub(super) fn status(status: Option<&StatusCode>) -> &str {
         Some(status) if status.canonical_reason().is_some() => status.as_str(),
         Some(_) => OTHER,
         None => NONE,
-    }
-}
-
-/// Adds to the one of `counters` with these labels.
-pub(super) fn count(counters: &IntCounterVec, labels: &[&str], by: u64) {
-    // Fails only where there are more labels or fewer than the counters have.
-    match counters.get_metric_with_label_values(labels) {
-        Ok(counter) => counter.inc_by(by),
-        Err(error) => tracing::error!(%error, "a metric cannot be counted"),
     }
 }
 

@@ -8,18 +8,18 @@ mod labels;
 mod reading;
 mod times;
 
-use std::collections::HashMap;
-
 use http::StatusCode;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-use self::by_app::OfApp;
+use self::by_app::{Kind, OfApp};
 use self::labels::NONE;
 use self::times::Times;
+use super::names::Label;
 use super::operation::Operation;
 use super::recorder::{Finished, Observer, Outcome, Spent};
-use crate::apps::{Apps, OTHERS};
+use crate::apps::Apps;
 use crate::error::ErrorReport;
+use crate::inspect::usage::Usage;
 
 pub use self::reading::{Reading, Sample, number};
 pub use prometheus::Error;
@@ -28,8 +28,8 @@ pub use prometheus::Error;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// By the app's name.
-    of_apps: HashMap<String, OfApp>,
+    /// By the app's number. Whoever is no known app comes last.
+    of_apps: Vec<OfApp>,
     times: Times,
     upstream_errors: IntCounterVec,
 }
@@ -50,8 +50,7 @@ impl Metrics {
     /// If a metric is described wrongly.
     pub fn new(apps: &Apps) -> Result<Self, Error> {
         let registry = Registry::new();
-        let of_apps = apps.all().map(|app| Ok((app.name().to_owned(), OfApp::new(app.name(), &registry)?)));
-        let of_apps = of_apps.collect::<Result<_, Error>>()?;
+        let of_apps = apps.all().map(|app| OfApp::new(app.name(), &registry)).collect::<Result<_, Error>>()?;
         let times = Times::new(&registry)?;
         let errors = Opts::new(
             "aoai_proxy_upstream_errors_total",
@@ -92,19 +91,13 @@ impl Metrics {
         text
     }
 
-    fn requested(&self, app: &str, labels: &[&str; 3]) {
-        if let Some(of_app) = self.of_apps.get(app) {
-            of_app.requested(labels);
+    fn finished(&self, request: &Finished<'_>) -> Result<(), Error> {
+        let Finished { operation, method, status, .. } = *request;
+        if let Some(of_app) = self.of_apps.get(request.app.number) {
+            of_app.requested(Kind { operation, method: labels::method(method), status })?;
         }
-    }
-}
-
-impl Observer for Metrics {
-    fn finished(&self, request: &Finished<'_>) {
-        let route = request.operation.path();
-        self.requested(request.app, &[route, labels::method(request.method), labels::status(request.status.as_ref())]);
         if !request.is_conversation() {
-            self.times.observe(route, request.duration, request.waited());
+            self.times.observe(operation, request.duration, request.waited())?;
         }
         let code = match request.outcome {
             Outcome::BrokeOff => Some(BROKE_OFF),
@@ -112,18 +105,39 @@ impl Observer for Metrics {
             Outcome::Abandoned | Outcome::Completed => None,
         };
         if let Some(code) = code {
-            labels::count(&self.upstream_errors, &[code], 1);
+            self.upstream_errors.get_metric_with_label_values(&[code])?.inc();
         }
+        Ok(())
+    }
+
+    fn spent(&self, app: Label<'_>, model: Label<'_>, usage: Option<Usage>) -> Result<(), Error> {
+        self.of_apps.get(app.number).map_or(Ok(()), |of_app| of_app.spent(model, usage))
+    }
+
+    fn misfit(&self, status: StatusCode) -> Result<(), Error> {
+        let kind = Kind { operation: Operation::unknown(), method: NONE, status: Some(status) };
+        self.of_apps.last().map_or(Ok(()), |others| others.requested(kind))
+    }
+}
+
+impl Observer for Metrics {
+    fn finished(&self, request: &Finished<'_>) {
+        tell(self.finished(request));
     }
 
     fn spent(&self, spent: &Spent<'_>) {
-        if let Some(of_app) = self.of_apps.get(spent.app) {
-            of_app.spent(spent.model, spent.usage);
-        }
+        tell(self.spent(spent.app, spent.model, spent.usage));
     }
 
     fn misfit(&self, status: StatusCode, _: &ErrorReport) {
-        self.requested(OTHERS, &[Operation::unknown().path(), NONE, labels::status(Some(&status))]);
+        tell(self.misfit(status));
+    }
+}
+
+/// Fails only where there are more labels or fewer than a metric has.
+fn tell(counted: Result<(), Error>) {
+    if let Err(error) = counted {
+        tracing::error!(%error, "a metric cannot be counted");
     }
 }
 

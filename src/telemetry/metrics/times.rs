@@ -1,8 +1,12 @@
 //! How long requests take.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use prometheus::{Error, HistogramOpts, HistogramVec, Registry};
+use prometheus::{Error, Histogram, HistogramOpts, HistogramVec, Registry};
+
+use crate::telemetry::cells::Cells;
+use crate::telemetry::operation::Operation;
 
 /// Seconds that are told apart. What the proxy answers itself takes less than the first, a token or a refusal of the resource
 /// a fraction of a second, an answer seconds, and one that is thought about minutes: up to ten, where by default
@@ -15,6 +19,15 @@ const BOUNDS: [f64; 17] =
 pub(super) struct Times {
     durations: HistogramVec,
     first_bytes: HistogramVec,
+    known: Cells<Operation, OfRoute>,
+}
+
+/// Of one route, as they were found the first time.
+#[derive(Debug)]
+struct OfRoute {
+    duration: Histogram,
+    /// Once there was one.
+    first_byte: OnceLock<Histogram>,
 }
 
 impl Times {
@@ -33,22 +46,27 @@ impl Times {
             "From when a request's head was read until the head of its response was there. Without WebSockets, and without \
              errors of the proxy's own.",
         )?;
-        Ok(Self { durations, first_bytes })
+        Ok(Self { durations, first_bytes, known: Cells::default() })
     }
 
-    /// A request to `route` has taken so long, and so long until the head of its response was there, if that tells anything.
-    pub(super) fn observe(&self, route: &str, duration: Duration, first_byte: Option<Duration>) {
-        observe(&self.durations, route, duration);
-        if let Some(first_byte) = first_byte {
-            observe(&self.first_bytes, route, first_byte);
-        }
-    }
-}
-
-fn observe(histograms: &HistogramVec, route: &str, time: Duration) {
-    // Fails only where there are more labels or fewer than the histograms have.
-    match histograms.get_metric_with_label_values(&[route]) {
-        Ok(histogram) => histogram.observe(time.as_secs_f64()),
-        Err(error) => tracing::error!(%error, "a metric cannot be counted"),
+    /// A request has taken so long, and so long until the head of its response was there, if that tells anything.
+    pub(super) fn observe(
+        &self,
+        operation: Operation,
+        duration: Duration,
+        first_byte: Option<Duration>,
+    ) -> Result<(), Error> {
+        let route = [operation.path()];
+        let make = || {
+            let duration = self.durations.get_metric_with_label_values(&route)?;
+            Ok(OfRoute { duration, first_byte: OnceLock::new() })
+        };
+        self.known.with(operation, make, |known| {
+            known.duration.observe(duration.as_secs_f64());
+            if let Some(first_byte) = first_byte {
+                let histogram = known.first_byte.get_or_init(|| self.first_bytes.with_label_values(&route));
+                histogram.observe(first_byte.as_secs_f64());
+            }
+        })
     }
 }

@@ -1,9 +1,6 @@
 //! How a message gets to the collector: over the project's own HTTP client, tried again while that can help, given up in time.
-//!
-//! The SDK asks for deliveries in threads that know no runtime and may stand still meanwhile: each is a task of the runtime.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +8,6 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use reqwest::Response;
 use rustls::ClientConfig;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use url::Url;
@@ -59,7 +55,6 @@ pub(super) enum Undelivered {
 #[derive(Debug)]
 pub(super) struct Delivery {
     client: reqwest::Client,
-    runtime: Handle,
     endpoint: Url,
     fields: HeaderMap,
     longest: Duration,
@@ -81,25 +76,11 @@ impl Delivery {
         let client = config.proxies.apply(client)?.build()?;
         let mut fields = otlp.headers.clone();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        Ok(Self {
-            client,
-            runtime: Handle::current(),
-            endpoint: otlp.endpoint.clone(),
-            fields,
-            longest: otlp.timeout,
-            stage,
-        })
+        Ok(Self { client, endpoint: otlp.endpoint.clone(), fields, longest: otlp.timeout, stage })
     }
 
     /// Sends one message. The answer, once the collector has it.
-    pub(super) async fn deliver(self: &Arc<Self>, signal: Signal, message: Vec<u8>) -> Result<Vec<u8>, Undelivered> {
-        let (this, message) = (self.clone(), Bytes::from(message));
-        let task = self.runtime.spawn(async move { this.in_time(signal, message).await });
-        // A task that is gone was taken away with the runtime.
-        task.await.unwrap_or(Err(Undelivered::Over))
-    }
-
-    async fn in_time(&self, signal: Signal, message: Bytes) -> Result<Vec<u8>, Undelivered> {
+    pub(super) async fn deliver(&self, signal: Signal, message: Bytes) -> Result<Vec<u8>, Undelivered> {
         let mut last = None;
         let answer = tokio::select! {
             answer = timeout(self.longest, self.attempts(signal, message, &mut last)) => {
@@ -121,14 +102,14 @@ impl Delivery {
         let mut pauses = Pauses::default();
         loop {
             let error = match self.attempt(signal, message.clone()).await {
-                Err(error) if error.may_pass() && *self.stage.borrow() == Stage::Working => error,
+                Err(error) if error.may_pass() && self.is_working() => error,
                 outcome => return outcome,
             };
             let pause = pauses.next(error.wait());
             *last = Some(error);
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.is_at(&[Stage::Ending, Stage::Over]) => {}
+                () = self.is_ending() => {}
             }
         }
     }
@@ -144,6 +125,16 @@ impl Delivery {
         }
         let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Err(Undelivered::Refused { status, after: after.map(Duration::from_secs) })
+    }
+
+    /// Whether the end has not begun.
+    pub(super) fn is_working(&self) -> bool {
+        *self.stage.borrow() == Stage::Working && self.stage.has_changed().is_ok()
+    }
+
+    /// Completes once the end has begun.
+    pub(super) async fn is_ending(&self) {
+        self.is_at(&[Stage::Ending, Stage::Over]).await;
     }
 
     /// Completes once the end has come so far.

@@ -1,29 +1,32 @@
 //! Requests and tokens as metrics, by the names of OpenTelemetry's conventions. Nothing that callers write is a label as it is:
 //! models only once the resource has answered for them, and no more of those than there is room for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::Method;
-use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
-use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use tokio::time::sleep;
 
 use super::backlog::Backlog;
-use super::delivery::Delivery;
-use super::exporters::MetricSender;
-use super::words::{self, OTHER_METHOD, Place, fixed, text};
-use super::{LONGEST_THREAD, Otlp};
+use super::delivery::{Delivery, Signal, Undelivered};
+use super::histograms::{About, Bounds, CUMULATIVE, Histogram, Period, metric};
+use super::sender::{Sender, rejected};
+use super::spans::nanoseconds;
+use super::words::{self, Attributes, OTHER_METHOD, Place, Problem};
+use super::{Otlp, wire};
+use crate::clock::SharedClock;
+use crate::inspect::usage::Usage;
 use crate::telemetry::methods;
+use crate::telemetry::names::Label;
+use crate::telemetry::operation::Operation;
 use crate::telemetry::recorder::{Finished, Spent};
 
 /// As the conventions want them: seconds of a request, seconds of a model's answer, tokens.
-const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-const LONG_SECONDS: [f64; 14] =
-    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-const TOKENS: [f64; 14] = [
+const SECONDS: Bounds = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const LONG_SECONDS: Bounds = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+const TOKENS: Bounds = [
     1.0,
     4.0,
     16.0,
@@ -40,15 +43,23 @@ const TOKENS: [f64; 14] = [
     67_108_864.0,
 ];
 
+/// The number of the attributes among the fields of `NumberDataPoint`.
+const ATTRIBUTES: u32 = 7;
+
+const UNDER_WAY: About =
+    About { name: "http.server.active_requests", meaning: "Number of active HTTP server requests.", unit: "{request}" };
+
 /// Counts requests and tokens.
 #[derive(Debug)]
 pub(super) struct Metrics {
-    provider: SdkMeterProvider,
-    duration: Histogram<f64>,
-    first_byte: Histogram<f64>,
-    operation: Histogram<f64>,
-    tokens: Histogram<u64>,
-    under_way: Arc<AllUnderWay>,
+    sender: Sender,
+    backlog: Arc<Backlog>,
+    interval: Duration,
+    clock: SharedClock,
+    began: SystemTime,
+    resource: Place,
+    under_way: AllUnderWay,
+    sums: Mutex<Sums>,
 }
 
 /// Of each method that has a name, and last of all the others.
@@ -62,30 +73,44 @@ struct UnderWay {
     ever: AtomicBool,
 }
 
+/// All histograms, by what they are told apart by.
+#[derive(Debug)]
+struct Sums {
+    durations: Histogram<OfHttp>,
+    operations: Histogram<(OfModel, Option<Problem>)>,
+    first_bytes: Histogram<OfModel>,
+    tokens: Histogram<(OfModel, Kind)>,
+}
+
+/// What is told of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct OfHttp {
+    operation: Operation,
+    method: usize,
+    status: Option<StatusCode>,
+    problem: Option<Problem>,
+}
+
+/// What is told of models' answers: by the name of what was asked, and by the numbers of app and model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct OfModel {
+    operation: &'static str,
+    app: usize,
+    model: Option<usize>,
+}
+
+/// Kinds of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Input,
+    Output,
+}
+
 impl Metrics {
-    pub(super) fn new(otlp: &Otlp, resource: Resource, delivery: Arc<Delivery>, backlog: Arc<Backlog>) -> Self {
-        let reader = PeriodicReader::builder(MetricSender { delivery, backlog }).with_interval(otlp.metrics_interval);
-        let provider = SdkMeterProvider::builder().with_reader(reader.build()).with_resource(resource).build();
-        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
-        let meter = provider.meter_with_scope(scope.build());
-        let seconds = |name, meaning, boundaries: [f64; 14]| {
-            let histogram = meter.f64_histogram(name).with_unit("s").with_description(meaning);
-            histogram.with_boundaries(boundaries.to_vec()).build()
-        };
-        let tokens = meter.u64_histogram("gen_ai.client.token.usage").with_unit("{token}");
-        let under_way: Arc<AllUnderWay> = Arc::default();
-        observe(&meter, under_way.clone());
-        Self {
-            duration: seconds("http.server.request.duration", "Duration of HTTP server requests.", SECONDS),
-            first_byte: seconds("aoai_proxy.time_to_first_byte", "Until the response's head was there.", LONG_SECONDS),
-            operation: seconds("gen_ai.client.operation.duration", "GenAI operation duration.", LONG_SECONDS),
-            tokens: tokens
-                .with_description("Number of input and output tokens used.")
-                .with_boundaries(TOKENS.to_vec())
-                .build(),
-            under_way,
-            provider,
-        }
+    pub(super) fn new(otlp: &Otlp, resource: Place, sender: Sender, backlog: Arc<Backlog>, clock: SharedClock) -> Self {
+        let began = clock.now();
+        let (under_way, sums) = (AllUnderWay::default(), Mutex::new(Sums::new()));
+        Self { sender, backlog, interval: otlp.metrics_interval, clock, began, resource, under_way, sums }
     }
 
     /// A request has begun to be passed on.
@@ -94,82 +119,181 @@ impl Metrics {
     }
 
     /// Such a request is over.
-    pub(super) fn finished(&self, request: &Finished<'_>, place: &Place) {
+    pub(super) fn finished(&self, request: &Finished<'_>) {
         self.add(request.method, -1);
         if request.is_conversation() {
             return;
         }
-        let duration = request.duration.as_secs_f64();
-        let error = words::error(request).map(|error| text(words::ERROR, error));
-        let mut of_http = Vec::with_capacity(8);
-        of_http.extend([
-            text(words::METHOD, words::method(request.method)),
-            text(words::ROUTE, request.operation.path()),
-            fixed(words::SCHEME),
-        ]);
-        of_http.extend(request.status.map(|status| KeyValue::new(words::STATUS, i64::from(status.as_u16()))));
-        of_http.extend(error.clone());
-        self.duration.record(duration, &of_http);
+        let (problem, duration) = (Problem::of(request), request.duration.as_secs_f64());
+        let method = method_number(request.method);
+        let of_http = OfHttp { operation: request.operation, method, status: request.status, problem };
+        let mut sums = self.open();
+        sums.durations.record(of_http, duration, |said| of_http.tell(said));
         let Some(operation) = request.operation.name() else { return };
-        let mut of_model = Vec::with_capacity(8);
-        of_model.extend([
-            text(words::OPERATION, operation),
-            fixed(words::PROVIDER),
-            text(words::APP, request.app.to_owned()),
-        ]);
-        of_model.extend(place.attributes());
-        of_model.extend(request.counted_as.map(|model| text(words::MODEL, model.clone())));
+        let (app, model) = (request.app, request.counted_as);
+        let of_model = OfModel { operation, app: app.number, model: model.map(|model| model.number) };
+        let tell = |said: &mut Attributes<'_>| self.tell(said, operation, app, model);
         if let Some(first_byte) = request.waited().filter(|_| request.is_granted()) {
-            self.first_byte.record(first_byte.as_secs_f64(), &of_model);
+            sums.first_bytes.record(of_model, first_byte.as_secs_f64(), tell);
         }
-        of_model.extend(error);
-        self.operation.record(duration, &of_model);
+        sums.operations.record((of_model, problem), duration, |said| {
+            tell(said);
+            if let Some(problem) = problem {
+                said.text(words::ERROR, problem.as_str());
+            }
+        });
     }
 
     /// A response has cost tokens.
-    pub(super) fn spent(&self, spent: &Spent<'_>, place: &Place) {
-        let (Some(usage), Some(operation)) = (spent.usage, spent.operation.name()) else { return };
-        let [host, port] = place.attributes();
-        let mut attributes = [
-            text("gen_ai.token.type", "input"),
-            text(words::OPERATION, operation),
-            fixed(words::PROVIDER),
-            text(words::MODEL, spent.model.to_owned()),
-            text(words::APP, spent.app.to_owned()),
-            host,
-            port,
-        ];
-        self.tokens.record(usage.input, &attributes);
-        attributes[0] = text("gen_ai.token.type", "output");
-        self.tokens.record(usage.output, &attributes);
+    pub(super) fn spent(&self, spent: &Spent<'_>) {
+        let (Some(Usage { input, output, .. }), Some(operation)) = (spent.usage, spent.operation.name()) else {
+            return;
+        };
+        let of_model = OfModel { operation, app: spent.app.number, model: Some(spent.model.number) };
+        let mut sums = self.open();
+        for (kind, tokens) in [(Kind::Input, input), (Kind::Output, output)] {
+            #[expect(clippy::cast_precision_loss, reason = "nobody counts single tokens beyond 2^53")]
+            sums.tokens.record((of_model, kind), tokens as f64, |said| {
+                said.text("gen_ai.token.type", if kind == Kind::Input { "input" } else { "output" });
+                self.tell(said, operation, spent.app, Some(spent.model));
+            });
+        }
     }
 
-    /// Sends what is held. Waits for that.
-    pub(super) fn end(&self) -> OTelSdkResult {
-        self.provider.shutdown_with_timeout(LONGEST_THREAD)
+    fn tell(&self, said: &mut Attributes<'_>, operation: &str, app: Label<'_>, model: Option<Label<'_>>) {
+        said.text(words::OPERATION, operation);
+        said.fixed(words::PROVIDER);
+        said.text(words::APP, app.name);
+        self.resource.tell(said);
+        if let Some(model) = model {
+            said.text(words::MODEL, model.name);
+        }
+    }
+
+    /// Sends all of it once an interval until the end has begun, and then once more. Whether the collector has that.
+    pub(super) async fn send(self: Arc<Self>, delivery: Arc<Delivery>) -> bool {
+        loop {
+            tokio::select! {
+                () = sleep(self.interval) => {}
+                () = delivery.is_ending() => {}
+            }
+            let has_begun_to_end = !delivery.is_working();
+            let sent = match self.message() {
+                Some(message) => deliver(&delivery, message).await,
+                None => Ok(()),
+            };
+            let has_it = sent.map_err(|error| self.backlog.undelivered(Signal::Metrics, &error, 0)).is_ok();
+            if has_begun_to_end {
+                return has_it;
+            }
+        }
+    }
+
+    /// All of it, if there is any.
+    pub(super) fn message(&self) -> Option<Bytes> {
+        let [began, now] =
+            [self.began, self.clock.now()].map(|time| nanoseconds(time.duration_since(UNIX_EPOCH).unwrap_or_default()));
+        let period = Period { began, now };
+        let mut content = vec![0; self.sender.room()];
+        let nothing = content.len();
+        self.write_under_way(&mut content, period);
+        let sums = self.open();
+        sums.durations.write(&mut content, period);
+        sums.first_bytes.write(&mut content, period);
+        sums.operations.write(&mut content, period);
+        sums.tokens.write(&mut content, period);
+        drop(sums);
+        (content.len() > nothing).then(|| self.sender.message(content))
+    }
+
+    /// Requests under way are counted where they begin and end.
+    fn write_under_way(&self, out: &mut Vec<u8>, period: Period) {
+        let methods = methods::KNOWN.into_iter().chain([OTHER_METHOD]);
+        let counts =
+            || self.under_way.iter().zip(methods.clone()).filter(|(count, _)| count.ever.load(Ordering::Relaxed));
+        if counts().next().is_none() {
+            return;
+        }
+        metric(out, &UNDER_WAY, 7, |sum| {
+            for (count, method) in counts() {
+                wire::message(sum, 1, |point| {
+                    wire::eight_bytes(point, 2, period.began);
+                    wire::eight_bytes(point, 3, period.now);
+                    wire::eight_bytes(point, 6, count.now.load(Ordering::Relaxed).cast_unsigned());
+                    let mut said = Attributes { out: point, field: ATTRIBUTES };
+                    said.text(words::METHOD, method);
+                    said.fixed(words::SCHEME);
+                });
+            }
+            wire::number(sum, 2, CUMULATIVE);
+        });
     }
 
     fn add(&self, method: &Method, number: i64) {
-        if let Some(count) = self.under_way.get(methods::number(method).unwrap_or(methods::KNOWN.len())) {
+        if let Some(count) = self.under_way.get(method_number(method)) {
             count.now.fetch_add(number, Ordering::Relaxed);
             count.ever.store(true, Ordering::Relaxed);
         }
     }
+
+    /// A panic elsewhere leaves nothing half done in here that matters.
+    fn open(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Requests under way are counted where they begin and end, and looked at when metrics are sent.
-fn observe(meter: &Meter, under_way: Arc<AllUnderWay>) {
-    meter
-        .i64_observable_up_down_counter("http.server.active_requests")
-        .with_unit("{request}")
-        .with_description("Number of active HTTP server requests.")
-        .with_callback(move |observer| {
-            let methods = methods::KNOWN.into_iter().chain([OTHER_METHOD]);
-            for (count, method) in under_way.iter().zip(methods).filter(|(count, _)| count.ever.load(Ordering::Relaxed))
-            {
-                let attributes = [text(words::METHOD, method), fixed(words::SCHEME)];
-                observer.observe(count.now.load(Ordering::Relaxed), &attributes);
-            }
-        })
-        .build();
+impl Sums {
+    fn new() -> Self {
+        Self {
+            durations: Histogram::new(
+                "http.server.request.duration",
+                "s",
+                "Duration of HTTP server requests.",
+                &SECONDS,
+            ),
+            operations: Histogram::new(
+                "gen_ai.client.operation.duration",
+                "s",
+                "GenAI operation duration.",
+                &LONG_SECONDS,
+            ),
+            first_bytes: Histogram::new(
+                "aoai_proxy.time_to_first_byte",
+                "s",
+                "Until the response's head was there.",
+                &LONG_SECONDS,
+            ),
+            tokens: Histogram::new(
+                "gen_ai.client.token.usage",
+                "{token}",
+                "Number of input and output tokens used.",
+                &TOKENS,
+            ),
+        }
+    }
+}
+
+impl OfHttp {
+    fn tell(&self, said: &mut Attributes<'_>) {
+        said.text(words::METHOD, methods::KNOWN.get(self.method).copied().unwrap_or(OTHER_METHOD));
+        said.text(words::ROUTE, self.operation.path());
+        said.fixed(words::SCHEME);
+        if let Some(status) = self.status {
+            said.number(words::STATUS, status.as_u16().into());
+        }
+        if let Some(problem) = self.problem {
+            said.text(words::ERROR, problem.as_str());
+        }
+    }
+}
+
+fn method_number(method: &Method) -> usize {
+    methods::number(method).unwrap_or(methods::KNOWN.len())
+}
+
+async fn deliver(delivery: &Delivery, message: Bytes) -> Result<(), Undelivered> {
+    match rejected(&delivery.deliver(Signal::Metrics, message).await?) {
+        0 => Ok(()),
+        rejected => Err(Undelivered::InPart(rejected)),
+    }
 }

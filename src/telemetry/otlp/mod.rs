@@ -1,29 +1,30 @@
 //! Traces and metrics for a collector, over OTLP: one span a request, made when the request is over.
 //!
-//! OpenTelemetry's SDK gathers both in threads of its own and never waits for whoever is observed: room for spans is bounded,
-//! and what finds none is counted. Its exporters bring an HTTP client along and read variables by themselves, so the messages
-//! are sent by `delivery.rs`, with the project's TLS, forward proxies and configuration.
+//! Whoever carries a request writes its span behind others and adds to a few sums. A task of each signal sends what there is;
+//! nobody waits for it: room for spans is bounded, and what finds none is counted. Messages are written by `wire.rs` and sent
+//! by `delivery.rs`, with the project's TLS, forward proxies and configuration.
 
 mod backlog;
 mod delivery;
-mod exporters;
+mod histograms;
 mod metrics;
 mod pauses;
+mod sender;
 mod spans;
+#[cfg(test)]
+mod tests;
+mod wire;
 mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Method;
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use rustls::ClientConfig;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::exchange::Route;
 use super::recorder::{Finished, Observer, Spent};
@@ -33,6 +34,7 @@ use crate::config::{Config, Otlp};
 use backlog::Backlog;
 use delivery::{Delivery, Stage};
 use metrics::Metrics;
+use sender::Sender;
 use spans::Spans;
 use words::{Place, Places};
 
@@ -41,13 +43,14 @@ const LONGEST_END: Duration = Duration::from_secs(2);
 
 /// How long what was given up may take to come back.
 const MOMENT: Duration = Duration::from_millis(500);
-/// How long the SDK's threads are waited for: longer than both, so that none is left behind.
-const LONGEST_THREAD: Duration = Duration::from_secs(5);
 
 /// What is exported by one process, until this is dropped.
 #[derive(Debug)]
 pub struct Export {
     observer: Arc<Exporter>,
+    /// What sends spans and metrics. Each tells whether the collector has the last of it.
+    tasks: Vec<JoinHandle<bool>>,
+    /// Without it, whatever is still under way comes back at once.
     stage: watch::Sender<Stage>,
     patience: Duration,
 }
@@ -55,11 +58,10 @@ pub struct Export {
 /// Makes spans and metrics of requests.
 #[derive(Debug)]
 struct Exporter {
-    spans: Option<Spans>,
-    metrics: Option<Metrics>,
+    spans: Option<Arc<Spans>>,
+    metrics: Option<Arc<Metrics>>,
     places: Places,
     backlog: Arc<Backlog>,
-    clock: SharedClock,
 }
 
 impl Export {
@@ -71,14 +73,17 @@ impl Export {
     pub fn start(config: &Config, tls: ClientConfig, clock: SharedClock) -> Result<Option<Self>, reqwest::Error> {
         let Some(otlp) = &config.telemetry.otlp else { return Ok(None) };
         let (stage, stages) = watch::channel(Stage::Working);
+        let (sender, places) = (Sender::new(otlp), Places::of(config));
         let backlog = Arc::new(Backlog::new(otlp.most_spans, clock.clone()));
         let delivery = Arc::new(Delivery::new(config, otlp, tls, stages)?);
-        let resource = resource(otlp);
-        let spans =
-            otlp.traces.map(|sampling| Spans::new(otlp, sampling, resource.clone(), delivery.clone(), backlog.clone()));
-        let metrics = otlp.metrics.then(|| Metrics::new(otlp, resource, delivery, backlog.clone()));
-        let observer = Arc::new(Exporter { spans, metrics, places: Places::of(config), backlog, clock });
-        Ok(Some(Self { observer, stage, patience: LONGEST_END.min(config.limits.shutdown_grace) }))
+        let spans = otlp.traces.map(|sampling| Spans::new(otlp, sampling, sender.clone(), backlog.clone()));
+        let metrics = Metrics::new(otlp, places.resource.clone(), sender, backlog.clone(), clock);
+        let (spans, metrics) = (spans.map(Arc::new), otlp.metrics.then(|| Arc::new(metrics)));
+        let of_spans = spans.clone().map(|spans| tokio::spawn(spans.send(delivery.clone())));
+        let of_metrics = metrics.clone().map(|metrics| tokio::spawn(metrics.send(delivery)));
+        let tasks = of_spans.into_iter().chain(of_metrics).collect();
+        let observer = Arc::new(Exporter { spans, metrics, places, backlog });
+        Ok(Some(Self { observer, tasks, stage, patience: LONGEST_END.min(config.limits.shutdown_grace) }))
     }
 
     /// Who is to hear of requests.
@@ -90,12 +95,7 @@ impl Export {
     /// Sends what is held, as far as the collector takes it soon.
     pub async fn end(self) {
         self.stage.send_replace(Stage::Ending);
-        // They wait for threads of their own, and these for tasks of this runtime.
-        let (spans, metrics) = (self.observer.clone(), self.observer.clone());
-        let spans = spawn_blocking(move || spans.spans.as_ref().map(Spans::end));
-        let metrics = spawn_blocking(move || metrics.metrics.as_ref().map(Metrics::end));
-        let is_sent = |end: Result<Option<OTelSdkResult>, _>| matches!(end, Ok(None | Some(Ok(()))));
-        let ends = async { tokio::join!(spans, metrics) };
+        let ends = join_all(self.tasks);
         tokio::pin!(ends);
         let ended = timeout(self.patience, &mut ends).await;
         if ended.is_err() {
@@ -103,17 +103,10 @@ impl Export {
             // What is under way comes back, and is counted.
             let _ = timeout(MOMENT, ends).await;
         }
-        if !ended.is_ok_and(|(spans, metrics)| is_sent(spans) && is_sent(metrics)) {
+        if !ended.is_ok_and(|ends| ends.into_iter().all(|has_all| has_all.unwrap_or(false))) {
             tracing::warn!("the collector has not taken the last of what is exported (telemetry.otlp_endpoint)");
         }
         self.observer.backlog.tell_sum();
-    }
-}
-
-impl Drop for Export {
-    /// Whatever is still under way comes back at once.
-    fn drop(&mut self) {
-        self.stage.send_replace(Stage::Over);
     }
 }
 
@@ -131,16 +124,16 @@ impl Observer for Exporter {
     fn finished(&self, request: &Finished<'_>) {
         let Some(place) = self.place(request.route) else { return };
         if let Some(metrics) = &self.metrics {
-            metrics.finished(request, place);
+            metrics.finished(request);
         }
         if let Some(spans) = &self.spans {
-            spans.finished(request, place, self.clock.now());
+            spans.finished(request, place);
         }
     }
 
     fn spent(&self, spent: &Spent<'_>) {
         if let Some(metrics) = &self.metrics {
-            metrics.spent(spent, &self.places.resource);
+            metrics.spent(spent);
         }
     }
 }
@@ -154,20 +147,4 @@ impl Exporter {
             Route::Own => None,
         }
     }
-}
-
-/// Who sends all that.
-fn resource(otlp: &Otlp) -> Resource {
-    let own = [
-        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-        // Two proxies of one name would take each other's sums for their own.
-        ("service.instance.id", Uuid::new_v4().to_string()),
-    ];
-    let own = own.into_iter().filter(|(name, _)| !otlp.resource.contains_key(*name));
-    let own = own.map(|(name, value)| opentelemetry::KeyValue::new(name, value));
-    let told = otlp.resource.iter().map(|(name, value)| opentelemetry::KeyValue::new(name.clone(), value.clone()));
-    Resource::builder_empty()
-        .with_detector(Box::new(TelemetryResourceDetector))
-        .with_attributes(own.chain(told))
-        .build()
 }

@@ -1,170 +1,291 @@
 //! A request as a span: a child of the caller's, if the caller says which that is.
+//!
+//! It is written as it will be sent when its request is over, so that nothing of the request is kept, and nothing is left to do
+//! for whoever sends it.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, Tracer, TracerProvider};
-use opentelemetry::{Context, InstrumentationScope, KeyValue};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits,
-};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::backlog::Backlog;
-use super::delivery::Delivery;
-use super::exporters::{Counted, SpanSender};
-use super::words::{self, Place, fixed, text};
-use super::{LONGEST_THREAD, Otlp};
+use super::delivery::{Delivery, Signal, Undelivered};
+use super::sender::{Sender, rejected};
+use super::words::{self, Attributes, Place, Problem};
+use super::{Otlp, wire};
 use crate::config::Sampling;
 use crate::inspect::usage::Usage;
-use crate::telemetry::origin::Origin;
+use crate::telemetry::origin::{Origin, Parent};
 use crate::telemetry::recorder::Finished;
 
 /// Spans in one message.
 const MOST_AT_ONCE: usize = 512;
-/// As many attributes as a span has at most.
-const ATTRIBUTES: usize = 21;
+/// The kind of span that a server has.
+const SERVER: u64 = 2;
+/// That a span has failed.
+const FAILED: u64 = 2;
+/// A span's flags: its trace is told; it is known whether the parent is of another process; it is.
+const IS_SAMPLED: u32 = 1;
+const SAYS_WHETHER_REMOTE: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
 
 /// Makes spans.
 #[derive(Debug)]
 pub(super) struct Spans {
-    provider: SdkTracerProvider,
-    tracer: SdkTracer,
-    propagator: TraceContextPropagator,
+    sampling: Sampling,
+    sender: Sender,
+    backlog: Arc<Backlog>,
+    delay: Duration,
+    waiting: Mutex<Waiting>,
+    /// There is one where there was none.
+    first: Notify,
+    /// There is a message full of them.
+    full: Notify,
+}
+
+/// Spans that are to be sent.
+#[derive(Debug, Default)]
+struct Waiting {
+    full: VecDeque<Batch>,
+    last: Batch,
+}
+
+/// Spans of one message, behind room for what comes before them.
+#[derive(Debug, Default)]
+struct Batch {
+    message: Vec<u8>,
+    spans: usize,
+}
+
+thread_local! {
+    /// Where a thread writes its spans.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Spans {
-    pub(super) fn new(
-        otlp: &Otlp,
-        sampling: Sampling,
-        resource: Resource,
-        delivery: Arc<Delivery>,
-        backlog: Arc<Backlog>,
-    ) -> Self {
-        // All that the SDK would else take from variables by itself.
-        let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(otlp.most_spans)
-            .with_max_export_batch_size(MOST_AT_ONCE)
-            .with_scheduled_delay(otlp.batch_delay)
-            .build();
-        let sender = SpanSender::new(delivery, backlog.clone());
-        let batches = BatchSpanProcessor::builder(sender).with_batch_config(batches).build();
-        let provider = SdkTracerProvider::builder()
-            .with_span_processor(Counted { batches, backlog })
-            .with_sampler(sampler(sampling))
-            .with_span_limits(SpanLimits::default())
-            .with_resource(resource)
-            .build();
-        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
-        let tracer = provider.tracer_with_scope(scope.build());
-        Self { provider, tracer, propagator: TraceContextPropagator::new() }
+    pub(super) fn new(otlp: &Otlp, sampling: Sampling, sender: Sender, backlog: Arc<Backlog>) -> Self {
+        let (first, full) = (Notify::new(), Notify::new());
+        Self { sampling, sender, backlog, delay: otlp.batch_delay, waiting: Mutex::default(), first, full }
     }
 
-    /// A request is over, now.
-    pub(super) fn finished(&self, request: &Finished<'_>, place: &Place, now: SystemTime) {
-        // Most callers say nothing.
-        let told = request.origin.filter(|origin| origin.traceparent().is_some());
-        let parent = Context::new();
-        let parent =
-            told.map(|origin| self.propagator.extract_with_context(&parent, &Fields(origin))).unwrap_or(parent);
-        let began = now.checked_sub(request.duration).unwrap_or(now);
-        let builder = SpanBuilder::from_name(name(request)).with_kind(SpanKind::Server).with_start_time(began);
-        // Room for all of them at once, and none that the sampler would look through.
-        let builder = builder.with_attributes(Vec::with_capacity(ATTRIBUTES));
-        let mut span = self.tracer.build_with_context(builder, &parent);
-        if span.is_recording() {
-            span.set_attributes(attributes(request, place));
-            if words::is_failure(request) {
-                // What is to be said of it is in the log, under the same id.
-                span.set_status(Status::error(""));
+    /// A request is over.
+    pub(super) fn finished(&self, request: &Finished<'_>, place: &Place) {
+        let parent = request.origin.and_then(Origin::parent);
+        let trace = parent.map_or_else(|| fastrand::u128(1..).to_be_bytes(), |parent| parent.trace);
+        if !is_sampled(self.sampling, parent, trace) || !self.backlog.enter() {
+            return;
+        }
+        // A thread that ends has no room any more, and no requests.
+        let _ = ROOM.try_with(|room| {
+            let Ok(mut room) = room.try_borrow_mut() else { return };
+            room.clear();
+            write(&mut room, request, place, parent, trace);
+            self.push(&room);
+        });
+    }
+
+    fn push(&self, span: &[u8]) {
+        let mut waiting = self.open();
+        let batch = &mut waiting.last;
+        if batch.spans == 0 {
+            batch.message.resize(self.sender.room(), 0);
+        }
+        wire::bytes(&mut batch.message, 2, span);
+        batch.spans += 1;
+        let spans = batch.spans;
+        if spans == MOST_AT_ONCE {
+            let full = mem::take(batch);
+            // As much as this one took, the next one will.
+            batch.message.reserve(full.message.len());
+            waiting.full.push_back(full);
+        }
+        drop(waiting);
+        match spans {
+            1 => self.first.notify_one(),
+            MOST_AT_ONCE => self.full.notify_one(),
+            _ => {}
+        }
+    }
+
+    /// Sends what comes, until the end has begun, and then what is left. Whether the collector has all of that.
+    pub(super) async fn send(self: Arc<Self>, delivery: Arc<Delivery>) -> bool {
+        loop {
+            if self.is_empty() {
+                tokio::select! {
+                    () = self.first.notified() => {}
+                    () = delivery.is_ending() => {}
+                }
+            }
+            let mut is_due = tokio::select! {
+                () = sleep(self.delay) => true,
+                () = self.full.notified() => false,
+                () = delivery.is_ending() => true,
+            };
+            let has_begun_to_end = !delivery.is_working();
+            let mut has_all = true;
+            while let Some(batch) = self.take(&mut is_due) {
+                has_all &= self.deliver(batch, &delivery).await;
+                is_due |= has_begun_to_end;
+            }
+            if has_begun_to_end {
+                return has_all;
             }
         }
-        span.end_with_timestamp(now);
     }
 
-    /// Sends what is held. Waits for that.
-    pub(super) fn end(&self) -> OTelSdkResult {
-        self.provider.shutdown_with_timeout(LONGEST_THREAD)
+    async fn deliver(&self, Batch { message, spans }: Batch, delivery: &Delivery) -> bool {
+        let all = spans as u64;
+        let sent = match delivery.deliver(Signal::Traces, self.sender.message(message)).await {
+            Err(error) => Err((error, all)),
+            Ok(answer) => match rejected(&answer) {
+                0 => Ok(()),
+                rejected => Err((Undelivered::InPart(rejected), rejected.min(all))),
+            },
+        };
+        self.backlog.leave(spans);
+        sent.map_err(|(error, lost)| self.backlog.undelivered(Signal::Traces, &error, lost)).is_ok()
+    }
+
+    /// Spans for a message: as many as it may have, or all there are if these are due, once.
+    fn take(&self, is_due: &mut bool) -> Option<Batch> {
+        let mut waiting = self.open();
+        waiting
+            .full
+            .pop_front()
+            .or_else(|| (mem::take(is_due) && waiting.last.spans > 0).then(|| mem::take(&mut waiting.last)))
+    }
+
+    /// What would be sent now.
+    #[cfg(test)]
+    pub(super) fn next_message(&self) -> Option<bytes::Bytes> {
+        self.take(&mut true).map(|batch| self.sender.message(batch.message))
+    }
+
+    fn is_empty(&self) -> bool {
+        let waiting = self.open();
+        waiting.full.is_empty() && waiting.last.spans == 0
+    }
+
+    /// A panic elsewhere leaves nothing half done in here.
+    fn open(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn sampler(Sampling { by_parent, ratio }: Sampling) -> Sampler {
-    let root = Sampler::TraceIdRatioBased(ratio);
-    if by_parent { Sampler::ParentBased(Box::new(root)) } else { root }
+/// Whether a trace is told: as the caller says, or a part of them, which is the same part wherever that is asked.
+fn is_sampled(Sampling { by_parent, ratio }: Sampling, parent: Option<Parent>, trace: [u8; 16]) -> bool {
+    if let Some(parent) = parent.filter(|_| by_parent) {
+        return parent.is_sampled;
+    }
+    let chosen = (u128::from_be_bytes(trace) & u128::from(u64::MAX)) >> 1;
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "as OpenTelemetry reckons; the ratio is between 0 and 1"
+    )]
+    let bound = (ratio.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64;
+    chosen < u128::from(bound)
 }
 
-/// What a caller has said of its trace, for the library's reader.
-struct Fields<'a>(&'a Origin);
-
-impl Extractor for Fields<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        match name {
-            "traceparent" => self.0.traceparent(),
-            "tracestate" => self.0.tracestate(),
-            _ => None,
+/// By the numbers of `opentelemetry.proto.trace.v1.Span`.
+fn write(out: &mut Vec<u8>, request: &Finished<'_>, place: &Place, parent: Option<Parent>, trace: [u8; 16]) {
+    wire::bytes(out, 1, &trace);
+    wire::bytes(out, 2, &fastrand::u64(1..).to_be_bytes());
+    if let Some(parent) = parent {
+        if let Some(state) = request.origin.and_then(Origin::state) {
+            wire::text(out, 3, &[state]);
         }
+        wire::bytes(out, 4, &parent.span);
     }
-
-    fn keys(&self) -> Vec<&str> {
-        vec!["traceparent", "tracestate"]
-    }
+    name(out, 5, request);
+    wire::number(out, 6, SERVER);
+    let ended = since_1970(request.ended.wall);
+    wire::eight_bytes(out, 7, nanoseconds(ended.saturating_sub(request.duration)));
+    wire::eight_bytes(out, 8, nanoseconds(ended));
+    attributes(&mut Attributes { out, field: 9 }, request, place);
+    wire::message(out, 15, |status| {
+        if words::is_failure(request) {
+            // What is to be said of it is in the log, under the same id.
+            wire::number(status, 3, FAILED);
+        }
+    });
+    wire::four_bytes(out, 16, IS_SAMPLED | SAYS_WHETHER_REMOTE | if parent.is_some() { IS_REMOTE } else { 0 });
 }
 
-fn name(request: &Finished<'_>) -> Cow<'static, str> {
+fn name(out: &mut Vec<u8>, field: u32, request: &Finished<'_>) {
     // What is asked for in vain may be anything.
     let model = request.counted_as.filter(|_| request.is_granted());
     match (request.operation.name(), model) {
-        (Some(operation), Some(model)) => format!("{operation} {model}").into(),
-        (Some(operation), None) => operation.into(),
-        (None, _) => format!("{} {}", words::method(request.method), request.operation.path()).into(),
+        (Some(operation), Some(model)) => wire::text(out, field, &[operation, " ", model.name]),
+        (Some(operation), None) => wire::text(out, field, &[operation]),
+        (None, _) => wire::text(out, field, &[words::method(request.method), " ", request.operation.path()]),
     }
 }
 
-fn attributes<'a>(request: &'a Finished<'_>, place: &'a Place) -> impl Iterator<Item = KeyValue> + 'a {
-    let always = [
-        text(words::METHOD, words::method(request.method)),
-        text(words::ROUTE, request.operation.path()),
-        fixed(words::SCHEME),
-        text(words::APP, request.app.to_owned()),
-        text("aoai_proxy.outcome", request.outcome.as_str()),
-        KeyValue::new("http.response.body.size", whole(request.bytes)),
-        place.upstream(),
-    ];
-    let ids = [("aoai_proxy.request_id", Some(request.id)), ("azure.service.request.id", request.upstream_id)];
-    let ids = ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_str().ok()?)));
-    always
-        .into_iter()
-        .chain(request.origin.map(|origin| text(words::VERSION, origin.version())))
-        .chain(request.status.map(|status| KeyValue::new(words::STATUS, i64::from(status.as_u16()))))
-        .chain(words::error(request).map(|error| text(words::ERROR, error)))
-        .chain(request.first_byte.map(|time| KeyValue::new("aoai_proxy.time_to_first_byte", time.as_secs_f64())))
-        .chain(ids.map(|(name, id)| text(name, id.to_owned())))
-        .chain(request.operation.name().into_iter().flat_map(|operation| of_model(request, operation)))
+fn attributes(said: &mut Attributes<'_>, request: &Finished<'_>, place: &Place) {
+    said.text(words::METHOD, words::method(request.method));
+    said.text(words::ROUTE, request.operation.path());
+    said.fixed(words::SCHEME);
+    said.text(words::APP, request.app.name);
+    said.text("aoai_proxy.outcome", request.outcome.as_str());
+    said.number("http.response.body.size", request.bytes);
+    said.fixed(place.upstream());
+    if let Some(origin) = request.origin {
+        said.text(words::VERSION, origin.version());
+    }
+    if let Some(status) = request.status {
+        said.number(words::STATUS, status.as_u16().into());
+    }
+    if let Some(problem) = Problem::of(request) {
+        said.text(words::ERROR, problem.as_str());
+    }
+    if let Some(time) = request.first_byte {
+        said.float("aoai_proxy.time_to_first_byte", time.as_secs_f64());
+    }
+    for (name, id) in [("aoai_proxy.request_id", Some(request.id)), ("azure.service.request.id", request.upstream_id)] {
+        if let Some(id) = id.and_then(|id| id.to_str().ok()) {
+            said.text(name, id);
+        }
+    }
+    if let Some(operation) = request.operation.name() {
+        of_model(said, request, operation);
+    }
 }
 
-fn of_model<'a>(request: &'a Finished<'_>, operation: &'static str) -> impl Iterator<Item = KeyValue> + 'a {
-    [text(words::OPERATION, operation), fixed(words::PROVIDER)]
-        .into_iter()
-        .chain(request.model.map(|model| text(words::MODEL, model.to_owned())))
-        .chain(request.answered_by.map(|model| text("gen_ai.response.model", model.to_owned())))
-        .chain(request.usage.into_iter().flat_map(usage))
+fn of_model(said: &mut Attributes<'_>, request: &Finished<'_>, operation: &str) {
+    said.text(words::OPERATION, operation);
+    said.fixed(words::PROVIDER);
+    for (name, model) in [(words::MODEL, request.model), ("gen_ai.response.model", request.answered_by)] {
+        if let Some(model) = model {
+            said.text(name, model);
+        }
+    }
+    if let Some(usage) = request.usage {
+        of_usage(said, usage);
+    }
 }
 
 /// As the conventions name them: what was cached is part of the input, what was thought is part of the output.
-fn usage(usage: Usage) -> impl Iterator<Item = KeyValue> {
-    let always = [("gen_ai.usage.input_tokens", usage.input), ("gen_ai.usage.output_tokens", usage.output)];
+fn of_usage(said: &mut Attributes<'_>, usage: Usage) {
+    said.number("gen_ai.usage.input_tokens", usage.input);
+    said.number("gen_ai.usage.output_tokens", usage.output);
     let some = [
         ("gen_ai.usage.cache_read.input_tokens", usage.cached),
         ("gen_ai.usage.reasoning.output_tokens", usage.reasoning),
     ];
-    let some = some.into_iter().filter(|(_, tokens)| *tokens > 0);
-    always.into_iter().chain(some).map(|(name, tokens)| KeyValue::new(name, whole(tokens)))
+    some.into_iter().filter(|(_, tokens)| *tokens > 0).for_each(|(name, tokens)| said.number(name, tokens));
 }
 
-fn whole(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+fn since_1970(wall: SystemTime) -> Duration {
+    wall.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Of a time since 1970, as OTLP writes it: enough until 2554.
+pub(super) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

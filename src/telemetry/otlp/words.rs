@@ -1,10 +1,8 @@
 //! What is said of a request in the words of OpenTelemetry's conventions, of HTTP and of generative AI, and a few of our own.
 
-use std::sync::Arc;
+use http::{Method, StatusCode};
 
-use http::Method;
-use opentelemetry::{KeyValue, StringValue};
-
+use super::wire;
 use crate::config::Config;
 use crate::telemetry::methods;
 use crate::telemetry::recorder::{Finished, Outcome};
@@ -26,6 +24,78 @@ pub(super) const VERSION: &str = "network.protocol.version";
 /// What stands for the methods that callers make up.
 pub(super) const OTHER_METHOD: &str = "_OTHER";
 
+/// Attributes, written one behind the other as a field of the message that they belong to.
+pub(super) struct Attributes<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    /// The field's number, of those that take one byte.
+    pub(super) field: u32,
+}
+
+impl Attributes<'_> {
+    /// One that is a text.
+    pub(super) fn text(&mut self, name: &str, text: &str) {
+        match u8::try_from(text.len()) {
+            Ok(length) if length < 0x80 => self.add(name, &[wire::key(1, wire::LENGTH), length], text.as_bytes()),
+            _ => self.add_long(name, text),
+        }
+    }
+
+    /// One that is always the same.
+    pub(super) fn fixed(&mut self, (name, text): (&str, &str)) {
+        self.text(name, text);
+    }
+
+    /// One that is a whole number.
+    pub(super) fn number(&mut self, name: &str, number: u64) {
+        // Signed there: what is larger is as much as there can be.
+        let mut digits = [0; wire::LONGEST_VARINT];
+        let length = wire::digits(number.min(i64::MAX as u64), &mut digits);
+        self.add(name, &[wire::key(3, wire::VARINT)], digits.get(..length).unwrap_or_default());
+    }
+
+    /// One that is a number.
+    pub(super) fn float(&mut self, name: &str, number: f64) {
+        self.add(name, &[wire::key(4, wire::EIGHT_BYTES)], &number.to_le_bytes());
+    }
+
+    /// There are some twenty of them to a span, and none but the longest has lengths of more than one byte.
+    fn add(&mut self, name: &str, kind: &[u8], value: &[u8]) {
+        let length = kind.len() + value.len();
+        let whole = 2 + name.len() + 2 + length;
+        let ([whole_byte, ..], [name_byte, ..], [byte, ..]) =
+            (whole.to_le_bytes(), name.len().to_le_bytes(), length.to_le_bytes());
+        if whole < 0x80 {
+            let out = &mut *self.out;
+            out.extend_from_slice(&[
+                wire::key(self.field, wire::LENGTH),
+                whole_byte,
+                wire::key(1, wire::LENGTH),
+                name_byte,
+            ]);
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(&[wire::key(2, wire::LENGTH), byte]);
+            out.extend_from_slice(kind);
+            out.extend_from_slice(value);
+        } else {
+            self.add_of(name, |out| {
+                out.extend_from_slice(kind);
+                out.extend_from_slice(value);
+            });
+        }
+    }
+
+    fn add_long(&mut self, name: &str, text: &str) {
+        self.add_of(name, |value| wire::text(value, 1, &[text]));
+    }
+
+    fn add_of(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        wire::message(self.out, self.field, |attribute| {
+            wire::text(attribute, 1, &[name]);
+            wire::message(attribute, 2, write);
+        });
+    }
+}
+
 /// Where requests are answered.
 #[derive(Debug)]
 pub(super) struct Places {
@@ -34,12 +104,12 @@ pub(super) struct Places {
 }
 
 /// Host and port.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Place {
-    host: Arc<str>,
-    port: i64,
+    host: String,
+    port: u16,
     /// Both as one text.
-    both: Arc<str>,
+    both: String,
 }
 
 impl Places {
@@ -55,48 +125,57 @@ impl Places {
 }
 
 impl Place {
-    fn new(host: &str, port: u16) -> Self {
-        let both = format!("{host}:{port}").into();
-        Self { host: host.trim_matches(['[', ']']).into(), port: port.into(), both }
+    pub(super) fn new(host: &str, port: u16) -> Self {
+        Self { both: format!("{host}:{port}"), host: host.trim_matches(['[', ']']).to_owned(), port }
     }
 
     /// Of a span, which is the proxy's: `server.address` would be its own.
-    pub(super) fn upstream(&self) -> KeyValue {
-        text("aoai_proxy.upstream", self.both.clone())
+    pub(super) fn upstream(&self) -> (&str, &str) {
+        ("aoai_proxy.upstream", &self.both)
     }
 
     /// Of a client's metrics: it is the server.
-    pub(super) fn attributes(&self) -> [KeyValue; 2] {
-        [text("server.address", self.host.clone()), KeyValue::new("server.port", self.port)]
+    pub(super) fn tell(&self, attributes: &mut Attributes<'_>) {
+        attributes.text("server.address", &self.host);
+        attributes.number("server.port", self.port.into());
     }
 }
 
-/// An attribute that is a text.
-pub(super) fn text(name: &'static str, value: impl Into<StringValue>) -> KeyValue {
-    KeyValue::new(name, value.into())
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Problem {
+    /// A word of ours.
+    Known(&'static str),
+    /// Only the status tells.
+    Status(StatusCode),
 }
 
-/// An attribute that is always the same.
-pub(super) fn fixed((name, value): (&'static str, &'static str)) -> KeyValue {
-    KeyValue::new(name, value)
+impl Problem {
+    /// What went wrong with `request`, if anything did. Refusals of the resource are failures of whoever asked for a model's
+    /// answer.
+    pub(super) fn of(request: &Finished<'_>) -> Option<Self> {
+        if !request.went_wrong() {
+            return None;
+        }
+        match (request.outcome, request.code, request.status) {
+            (Outcome::BrokeOff, ..) => Some(Self::Known(Outcome::BrokeOff.as_str())),
+            (_, Some(code), _) => Some(Self::Known(code)),
+            (_, None, status) => status.map(Self::Status),
+        }
+    }
+
+    /// A word for it.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Known(word) => word,
+            Self::Status(status) => status.as_str(),
+        }
+    }
 }
 
 /// A method by its name, if everybody knows it.
 pub(super) fn method(method: &Method) -> &'static str {
     methods::name(method).unwrap_or(OTHER_METHOD)
-}
-
-/// What went wrong, in a word of ours or by the status, if anything did. Refusals of the resource are failures of whoever asked
-/// for a model's answer.
-pub(super) fn error(request: &Finished<'_>) -> Option<StringValue> {
-    if !request.went_wrong() {
-        return None;
-    }
-    match (request.outcome, request.code, request.status) {
-        (Outcome::BrokeOff, ..) => Some(Outcome::BrokeOff.as_str().into()),
-        (_, Some(code), _) => Some(code.into()),
-        (_, None, status) => status.map(|status| status.as_str().to_owned().into()),
-    }
 }
 
 /// Whether it is the server's fault: a refusal is the caller's, and no failed span of a server.

@@ -1,0 +1,113 @@
+//! OTLP's messages as bytes: as much of Protocol Buffers as it takes to write them into a buffer, without making them before
+//! (<https://protobuf.dev/programming-guides/encoding/>).
+//!
+//! Fields are known by the numbers that OpenTelemetry gives them; our tests read them with the messages that it publishes.
+
+/// How a field is written.
+pub(super) const VARINT: u32 = 0;
+pub(super) const EIGHT_BYTES: u32 = 1;
+pub(super) const LENGTH: u32 = 2;
+const FOUR_BYTES: u32 = 5;
+
+/// The most bytes of a number of any size.
+pub(super) const LONGEST_VARINT: usize = 10;
+
+/// A number of any size.
+pub(super) fn number(out: &mut Vec<u8>, field: u32, number: u64) {
+    begin(out, field, VARINT);
+    varint(out, number);
+}
+
+/// A number of four bytes.
+pub(super) fn four_bytes(out: &mut Vec<u8>, field: u32, number: u32) {
+    begin(out, field, FOUR_BYTES);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// A number of eight bytes.
+pub(super) fn eight_bytes(out: &mut Vec<u8>, field: u32, number: u64) {
+    begin(out, field, EIGHT_BYTES);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// A floating-point number.
+pub(super) fn float(out: &mut Vec<u8>, field: u32, number: f64) {
+    eight_bytes(out, field, number.to_bits());
+}
+
+/// Numbers of eight bytes, one behind the other.
+pub(super) fn packed(out: &mut Vec<u8>, field: u32, numbers: impl ExactSizeIterator<Item = u64>) {
+    length(out, field, numbers.len() * size_of::<u64>());
+    numbers.for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+}
+
+/// Bytes.
+pub(super) fn bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    length(out, field, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// A text, of parts.
+pub(super) fn text(out: &mut Vec<u8>, field: u32, parts: &[&str]) {
+    length(out, field, parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// A message within.
+pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    begin(out, field, LENGTH);
+    // Nearly all are so short that their length takes one byte.
+    let at = out.len();
+    out.push(0);
+    write(out);
+    let long = out.len() - at - 1;
+    let short = u8::try_from(long).ok().filter(|length| *length < 0x80);
+    if let (Some(short), Some(place)) = (short, out.get_mut(at)) {
+        *place = short;
+        return;
+    }
+    let mut prefix = Vec::new();
+    varint(&mut prefix, long as u64);
+    out.splice(at..=at, prefix);
+}
+
+/// What comes before so many bytes that are a field.
+pub(super) fn length(out: &mut Vec<u8>, field: u32, length: usize) {
+    begin(out, field, LENGTH);
+    varint(out, length as u64);
+}
+
+/// What a field begins with whose number is less than 16.
+pub(super) const fn key(field: u32, kind: u32) -> u8 {
+    debug_assert!(field < 16);
+    let [key, ..] = (field << 3 | kind).to_le_bytes();
+    key
+}
+
+fn begin(out: &mut Vec<u8>, field: u32, kind: u32) {
+    varint(out, u64::from(field << 3 | kind));
+}
+
+fn varint(out: &mut Vec<u8>, number: u64) {
+    let mut all = [0; LONGEST_VARINT];
+    let length = digits(number, &mut all);
+    out.extend_from_slice(all.get(..length).unwrap_or_default());
+}
+
+/// Writes a number with seven bits a byte, the last ones first. How many bytes it takes.
+pub(super) fn digits(mut number: u64, out: &mut [u8; LONGEST_VARINT]) -> usize {
+    let mut length = 0;
+    for place in out {
+        let [last, ..] = number.to_le_bytes();
+        number >>= 7;
+        length += 1;
+        if number == 0 {
+            *place = last;
+            break;
+        }
+        *place = last | 0x80;
+    }
+    length
+}
