@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn whoever_serves_the_fewest_serves_the_next() {
-        let workers =
-            Workers { workers: (0..3).map(|index| Worker::start(index).unwrap()).collect(), ..Workers::none() };
+        let mut workers = Workers::none();
+        workers.workers = (0..3).map(|index| Worker::start(index).unwrap()).collect();
         let (tell, told) = mpsc::channel();
         let leave = Arc::new(Notify::new());
         let connect = || {
@@ -158,8 +158,9 @@ mod tests {
         }
         let (tell, told) = mpsc::channel();
         let workers = Workers::start().unwrap();
+        let gone = Gone(tell);
         workers.serve(async move {
-            let _gone = Gone(tell);
+            let _gone = gone;
             std::future::pending::<()>().await;
         });
         drop(workers);

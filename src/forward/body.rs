@@ -31,9 +31,9 @@ pub struct ResponseBody {
     /// When something last came, and for how long nothing may.
     last: Instant,
     longest_silence: Duration,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     /// Who accounts for what follows the switch to another protocol.
-    tunnel: Option<oneshot::Sender<Exchange>>,
+    tunnel: Option<oneshot::Sender<Box<Exchange>>>,
 }
 
 /// Why a response breaks off.
@@ -62,12 +62,12 @@ impl ResponseBody {
     }
 
     /// The head says that another protocol follows: what passes then is accounted for by the tunnel.
-    pub(super) fn switches(&mut self, tunnel: oneshot::Sender<Exchange>) {
+    pub(super) fn switches(&mut self, tunnel: oneshot::Sender<Box<Exchange>>) {
         self.tunnel = Some(tunnel);
     }
 
     /// From now on, what passes is accounted to `exchange`, which ends with this content.
-    pub fn account(&mut self, mut exchange: Exchange) {
+    pub fn account(&mut self, mut exchange: Box<Exchange>) {
         if let Some(tunnel) = self.tunnel.take() {
             // A tunnel that is gone already has dropped its end: the exchange ends here.
             let _ = tunnel.send(exchange);

@@ -92,8 +92,23 @@ impl Forwarder {
         telling: Telling,
     ) -> Result<Response<ResponseBody>, ProxyError> {
         let mut ready = self.prepare(request, target, id, app, telling).await?;
-        let mut response = self.send(&mut ready).await?;
+        let response = self.send(&mut ready).await?;
         let Some(token) = ready.token.clone() else { return Ok(response) };
+        if !response.status().is_client_error() {
+            token.accept();
+            return Ok(response);
+        }
+        // Boxed, here and below: what happens seldom should not take room in every request.
+        Box::pin(self.refused(response, ready, token)).await
+    }
+
+    /// The resource's refusal, explained if it can be, or the answer to another attempt.
+    async fn refused(
+        &self,
+        mut response: Response<ResponseBody>,
+        mut ready: Ready,
+        token: Arc<Token>,
+    ) -> Result<Response<ResponseBody>, ProxyError> {
         let mut refusal = self.explainer.read(&mut response).await;
         if response.status() != StatusCode::UNAUTHORIZED {
             token.accept();
@@ -151,7 +166,7 @@ impl Forwarder {
             let head = models.check(&parts.uri, &parts.headers, switching.is_some());
             match head.map_err(|asked| app.may_not_ask_for(asked))? {
                 Head::Names => {}
-                Head::LeavesOpen => self.upstream.screen(&mut upload, Screening::new(app.clone())).await?,
+                Head::LeavesOpen => Box::pin(self.upstream.screen(&mut upload, Screening::new(app.clone()))).await?,
                 Head::NamesNowhere if upload.is_empty() => {}
                 Head::NamesNowhere => {
                     let asked = "a model that cannot be seen, because where its content names it is not known";
@@ -186,7 +201,11 @@ impl Forwarder {
     }
 
     async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
-        if ready.switching.is_some() { self.upstream.switch(ready).await } else { self.upstream.send(ready).await }
+        if ready.switching.is_some() {
+            Box::pin(self.upstream.switch(ready)).await
+        } else {
+            self.upstream.send(ready).await
+        }
     }
 }
 

@@ -85,7 +85,8 @@ impl Pool {
     pub(super) async fn checkout(&self) -> Result<Checkout, ProxyError> {
         match self.take_open() {
             Some(connection) => Ok(Checkout { connection, reused: true }),
-            None => self.connect().await,
+            // Boxed: hardly any request connects, and none should carry the room for it.
+            None => Box::pin(self.connect()).await,
         }
     }
 
@@ -94,7 +95,7 @@ impl Pool {
         if let Some(streams) = dead {
             self.open().shared.retain(|shared| !Arc::ptr_eq(&shared.streams, streams));
         }
-        self.connect().await
+        Box::pin(self.connect()).await
     }
 
     /// A connection for one request that may switch protocols: HTTP/1.1, shared with nobody.

@@ -82,8 +82,8 @@ pub(super) fn remove_key_protocol(fields: &mut HeaderMap) {
 }
 
 /// Passes bytes between the two sides once both have switched, in a task of its own, and ends `exchange` with them.
-pub(super) fn join(caller: Switch, resource: Switched, longest_silence: Duration) -> oneshot::Sender<Exchange> {
-    let (account, accounted) = oneshot::channel::<Exchange>();
+pub(super) fn join(caller: Switch, resource: Switched, longest_silence: Duration) -> oneshot::Sender<Box<Exchange>> {
+    let (account, accounted) = oneshot::channel::<Box<Exchange>>();
     tokio::spawn(async move {
         let Ok(mut exchange) = accounted.await else { return };
         // Without a caller any more, the exchange counts as abandoned.

@@ -116,7 +116,8 @@ impl TokenSlot {
     pub async fn token(&self) -> Result<Arc<Token>, Arc<Failure>> {
         match self.renewal.held() {
             Some(token) => Ok(token),
-            None => self.wait().await,
+            // Boxed: hardly any request waits, and none should carry the room for it.
+            None => Box::pin(self.wait()).await,
         }
     }
 

@@ -34,7 +34,7 @@ pub(in crate::forward) struct Carried {
     reading: Reading,
     /// Whether the head has said how long the content is.
     has_length: bool,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
     keeps_alive: bool,
     /// Where the connection goes when it may carry another request.
     pool: Option<Arc<Pool>>,
@@ -133,7 +133,7 @@ impl Carried {
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             if let Some(trailers) = self.trailers.take() {
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
             }
             let Some(wire) = &mut self.wire else { return Poll::Ready(None) };
             let come = match &mut self.reading {
@@ -205,14 +205,14 @@ impl Carried {
 fn together(
     decoder: &mut Decoder,
     buffer: &mut BytesMut,
-    trailers: &mut Option<HeaderMap>,
+    trailers: &mut Option<Box<HeaderMap>>,
 ) -> Result<Option<Bytes>, Error> {
     let (mut first, mut gathered) = (None, BytesMut::new());
     while gathered.len() < MOST_AT_ONCE {
         match decoder.next(buffer)? {
             None => break,
             Some(Piece::Trailers(fields)) => {
-                *trailers = Some(fields);
+                *trailers = Some(Box::new(fields));
                 break;
             }
             Some(Piece::Data(data)) if gathered.is_empty() && first.is_none() => first = Some(data),
