@@ -154,6 +154,7 @@ const OURS: [&str; 21] = [
     "status",
     "telemetry",
     "tls",
+    "workers",
 ];
 
 fn level(text: &str) -> Result<LevelFilter, String> {

@@ -73,8 +73,8 @@ fn odd(header_timeout: Duration) -> (JoinHandle<std::io::Result<Drained>>, Socke
     let address = listeners.address().unwrap();
     let clock: SharedClock = Arc::new(ManualClock::stopped());
     let lifecycle = Lifecycle::new();
-    let serving =
-        tokio::spawn(async move { serve(listeners, Odd, limits, lifecycle.clone(), clock, &Workers::none()).await });
+    let life = lifecycle.clone();
+    let serving = tokio::spawn(async move { serve(listeners, Odd, limits, life, clock, &Workers::none()).await });
     (serving, address, lifecycle)
 }
 

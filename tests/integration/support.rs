@@ -159,9 +159,9 @@ pub(crate) async fn proxy(settings: &[String], clock: &Arc<ManualClock>) -> Prox
     let listeners = Listeners::bind(&config.listen, &config.access.peer_users).expect("a socket");
     let address = listeners.address().expect("its address");
     app.start();
-    let serving = tokio::spawn(async move {
-        serve(listeners, app, config.limits, lifecycle.clone(), clock.clone(), &Workers::none()).await
-    });
+    let (life, clock) = (lifecycle.clone(), clock.clone());
+    let serving =
+        tokio::spawn(async move { serve(listeners, app, config.limits, life, clock, &Workers::none()).await });
     Proxy { address, lifecycle, serving }
 }
 
