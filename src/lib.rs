@@ -2,9 +2,10 @@
 //!
 //! # One request's walk
 //!
-//! A caller connects, over TCP or a Unix socket; [`server`] accepts the connection, within its limits and deadlines, asks the
-//! kernel whose process it is if that matters, and reads requests off it: over HTTP/1.1 with a strict reader of our own, over
-//! HTTP/2 with the library's. Each goes to [`app::App`], whose `walk` is all
+//! A caller connects, over TCP or a Unix socket; [`server`] accepts the connection, within its limits and deadlines, and gives
+//! it to one of the [`workers`], where it stays: a thread with a runtime and connections to the resource of its own. There it
+//! asks the kernel whose process it is if that matters, and reads requests off it: over HTTP/1.1 with a strict reader of our
+//! own, over HTTP/2 with the library's. Each goes to [`app::App`], whose `walk` is all
 //! that happens to it, outermost step first:
 //!
 //! 1. it gets an id, [`apps`] says whose it is, and an [`Exchange`](telemetry::exchange::Exchange) accounts for it until its
@@ -17,8 +18,9 @@
 //! 4. the models that an app may ask for are looked for in head and content; [`forward::Forwarder`] takes a token from the store ([`identity::tokens`]), cleans the fields
 //!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]); if the resource calls
 //!    the token stale, once more with another one;
-//! 5. the response's head goes back at once and its content as it arrives ([`forward::body`]); when it ends, the connection
-//!    returns to the pool and the request gets its line in the log.
+//! 5. the response's head goes back at once and its content as it arrives ([`forward::body`]): over HTTP/1.1 the caller's own
+//!    task reads it off the connection (`forward/http1/`), and what came together goes on together; when it ends, the
+//!    connection returns to the pool and the request gets its line in the log.
 //!
 //! Whatever keeps this from happening is an [`error::ProxyError`], and only [`error`] chooses a status for it.
 //!
@@ -36,6 +38,8 @@
 //! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
 //! | [`status`] | `/healthz`, `/readyz`, `/metrics`, `/status`, what changes in it as events, and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
+//! | [`workers`] | the threads that serve callers, one for each processor |
+//! | `http1` | the grammar of HTTP/1.1, for both sides: lines, fields, where content ends |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`ledger`] | what responses have cost, written down by hour, app and model |
 //! | [`telemetry`] | what is made of requests that are over: log lines, metrics, spans for a collector, what responses cost, refusals that can be explained, the last minutes |
@@ -43,7 +47,7 @@
 //! | [`inspect`] | what passes is read on its way, never collected: which model is asked for, and what the answer has cost |
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
 //! | [`confine`] | what the process may do once it has started |
-//! | [`tls`], [`error`], [`clock`], [`lifecycle`] | whom we trust; how failures are answered; what time it is; whether the end has begun |
+//! | [`tls`], [`error`], [`clock`], `alarm`, [`lifecycle`] | whom we trust; how failures are answered; what time it is; deadlines that move; whether the end has begun |
 //! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |
 //!
 //! # What always holds
@@ -61,8 +65,8 @@
 //! - While it serves, only `telemetry/queue.rs` writes to standard error, in a thread of its own: nobody waits for whoever
 //!   reads there.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
-//! - What is ambiguous is not passed on: `server/http1/` takes one reading of a head and of content's framing, or none, and
-//!   what goes to the resource is written anew from what was read.
+//! - What is ambiguous is not passed on: `server/http1/` takes one reading of a head and of content's framing, or none,
+//!   `forward/http1/` likewise of a response's, and what goes to the other side is written anew from what was read.
 //! - No content is collected on its way through [`forward`], with two exceptions: the first MiB of a request is held by
 //!   reference, to be sent again, and small refusals in JSON are looked at before they go back. [`inspect`] keeps the few
 //!   values that it looks for.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::coop::unconstrained;
 
 /// Shared by everything that behaves differently once the end has begun.
 #[derive(Debug, Clone)]
@@ -35,8 +36,10 @@ impl Flag {
     }
 
     async fn raised(&self) {
-        // `self` holds the sender, so the wait ends only by its value.
-        let _ = self.raised.subscribe().wait_for(|is_raised| *is_raised).await;
+        let mut raised = self.raised.subscribe();
+        // Whatever else the task has done before: some wait by asking once. `self` holds the sender, so the wait ends only by
+        // its value.
+        let _ = unconstrained(raised.wait_for(|is_raised| *is_raised)).await;
     }
 }
 

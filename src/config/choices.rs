@@ -132,7 +132,7 @@ impl TryFrom<String> for LogLevel {
 }
 
 /// The proxy's own modules and the lines of requests, which directives may name without the crate before it.
-const OURS: [&str; 21] = [
+const OURS: [&str; 22] = [
     "app",
     "apps",
     "cli",

@@ -16,6 +16,8 @@ use crate::error::{Causes, ProxyError};
 /// A connection that has waited longer is not used again: load balancers before Azure drop silent ones after four minutes.
 /// Measured by the wall clock, so that what was open before a laptop slept is not trusted after it woke.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How often those that wait are looked at.
+const SWEEP: Duration = Duration::from_secs(10);
 /// HTTP/1.1 connections kept for later.
 const MOST_IDLE: usize = 128;
 /// The open connections to one endpoint.
@@ -183,11 +185,12 @@ impl Pool {
         }
     }
 
-    /// Closes what has waited too long; whether any connection still waits.
+    /// Closes what has waited too long, or was ended meanwhile; whether any connection still waits.
     fn close_stale(&self) -> bool {
         let now = self.clock.now();
         let mut open = self.open();
-        open.idle.retain(|idle| now.duration_since(idle.since).unwrap_or_default() < LONGEST_WAIT);
+        let fresh = |since: SystemTime| now.duration_since(since).unwrap_or_default() < LONGEST_WAIT;
+        open.idle.retain_mut(|idle| fresh(idle.since) && idle.wire.is_quiet());
         open.is_swept = !open.idle.is_empty();
         open.is_swept
     }
@@ -201,7 +204,7 @@ impl Pool {
 /// Closes idle connections of `pool` in time, as long as there are any.
 async fn sweep(pool: Weak<Pool>) {
     loop {
-        sleep(LONGEST_WAIT).await;
+        sleep(SWEEP).await;
         let Some(pool) = pool.upgrade() else { return };
         if !pool.close_stale() {
             return;

@@ -67,16 +67,16 @@ impl Encoder {
     ///
     /// Less of it than was promised.
     pub(crate) fn end(&mut self, trailers: &HeaderMap, outgoing: &mut Outgoing) -> Result<(), WrongLength> {
-        self.has_ended = true;
         match self.coding {
             Coding::Chunked => {
                 outgoing.text(b"0\r\n");
                 outgoing.fields(trailers);
                 outgoing.text(b"\r\n");
-                Ok(())
             }
-            Coding::Length(left) if left > 0 => Err(WrongLength),
-            Coding::Length(_) | Coding::Nothing | Coding::UntilClose => Ok(()),
+            Coding::Length(left) if left > 0 => return Err(WrongLength),
+            Coding::Length(_) | Coding::Nothing | Coding::UntilClose => {}
         }
+        self.has_ended = true;
+        Ok(())
     }
 }

@@ -117,7 +117,11 @@ impl Body for Content {
         match &mut self.get_mut().kind {
             Kind::Nothing => Poll::Ready(None),
             Kind::Http1(content) => Pin::new(content).poll_frame(cx),
-            Kind::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(ContentError::Http2),
+            Kind::Http2(incoming) => match Pin::new(&mut *incoming).poll_frame(cx) {
+                // The library takes a stream that was reset without an error for one that has ended.
+                Poll::Ready(None) if !incoming.is_end_stream() => Poll::Ready(Some(Err(ContentError::Short))),
+                frame => frame.map_err(ContentError::Http2),
+            },
         }
     }
 

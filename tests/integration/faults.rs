@@ -451,6 +451,35 @@ async fn a_response_that_breaks_off_is_reset_over_2() {
 }
 
 #[tokio::test]
+async fn content_that_a_caller_gives_up_without_an_error_is_not_taken_for_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"half\r\n") {
+            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
+        }
+        begun.send(()).unwrap();
+        // Whether it ends with a reset makes no difference.
+        let _ = stream.read_to_end(&mut heard).await;
+        String::from_utf8_lossy(&heard).into_owned()
+    });
+    let front = Front::of(&origin, &[]).await;
+    let mut caller = modern(&front).await;
+    let mut request = modern_get(&front);
+    *request.method_mut() = http::Method::POST;
+    let (response, mut content) = caller.send_request(request, false).unwrap();
+    content.send_data("half".into(), false).unwrap();
+    within(begins).await.unwrap();
+    content.send_reset(h2::Reason::NO_ERROR);
+    drop(response);
+    let heard = within(heard).await.unwrap();
+    assert!(heard.ends_with("4\r\nhalf\r\n"), "{heard}");
+}
+
+#[tokio::test]
 async fn chunks_that_hold_nothing_but_trifles_do_not_fill_the_memory() {
     let cases: [(&[u8], &[u8]); 2] = [
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;a=", b"aaaaaaaaaaaaaaaa"),

@@ -35,6 +35,8 @@ pub(in crate::forward) struct Carried {
     /// Whether the head has said how long the content is.
     has_length: bool,
     trailers: Option<Box<HeaderMap>>,
+    /// What ends the content behind what has come.
+    failed: Option<Error>,
     keeps_alive: bool,
     /// Where the connection goes when it may carry another request.
     pool: Option<Arc<Pool>>,
@@ -68,6 +70,7 @@ impl Content {
             reading,
             has_length,
             trailers: None,
+            failed: None,
             keeps_alive,
             pool,
             alarm: Alarm::default(),
@@ -135,12 +138,15 @@ impl Carried {
             if let Some(trailers) = self.trailers.take() {
                 return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
             }
+            if let Some(error) = self.failed.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
             let Some(wire) = &mut self.wire else { return Poll::Ready(None) };
             let come = match &mut self.reading {
                 Reading::Over => return Poll::Ready(None),
                 Reading::UntilClose => Some(wire.inbound.split().freeze()),
                 Reading::Framed(decoder) => {
-                    let come = together(decoder, &mut wire.inbound, &mut self.trailers)?;
+                    let come = together(decoder, &mut wire.inbound, &mut self.trailers, &mut self.failed);
                     if decoder.has_ended() {
                         self.reading = Reading::Over;
                     }
@@ -150,7 +156,7 @@ impl Carried {
             if let Some(data) = come.filter(|data| !data.is_empty()) {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            if self.trailers.is_some() || matches!(self.reading, Reading::Over) {
+            if self.trailers.is_some() || self.failed.is_some() || matches!(self.reading, Reading::Over) {
                 continue;
             }
             match ready!(wire.link.poll_append(cx, &mut wire.inbound)) {
@@ -201,29 +207,34 @@ impl Carried {
     }
 }
 
-/// The content at the beginning of `buffer`, of all chunks that are there.
+/// The content at the beginning of `buffer`, of all chunks that are there; what ends it comes behind.
 fn together(
     decoder: &mut Decoder,
     buffer: &mut BytesMut,
     trailers: &mut Option<Box<HeaderMap>>,
-) -> Result<Option<Bytes>, Error> {
+    failed: &mut Option<Error>,
+) -> Option<Bytes> {
     let (mut first, mut gathered) = (None, BytesMut::new());
     while gathered.len() < MOST_AT_ONCE {
-        match decoder.next(buffer)? {
-            None => break,
-            Some(Piece::Trailers(fields)) => {
+        match decoder.next(buffer) {
+            Ok(None) => break,
+            Ok(Some(Piece::Trailers(fields))) => {
                 *trailers = Some(Box::new(fields));
                 break;
             }
-            Some(Piece::Data(data)) if gathered.is_empty() && first.is_none() => first = Some(data),
-            Some(Piece::Data(data)) => {
+            Ok(Some(Piece::Data(data))) if gathered.is_empty() && first.is_none() => first = Some(data),
+            Ok(Some(Piece::Data(data))) => {
                 if let Some(first) = first.take() {
                     gathered.reserve(first.len() + data.len() + buffer.len());
                     gathered.extend_from_slice(&first);
                 }
                 gathered.extend_from_slice(&data);
             }
+            Err(unclear) => {
+                *failed = Some(unclear.into());
+                break;
+            }
         }
     }
-    Ok(first.or_else(|| (!gathered.is_empty()).then(|| gathered.freeze())))
+    first.or_else(|| (!gathered.is_empty()).then(|| gathered.freeze()))
 }

@@ -23,7 +23,8 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 /// The response's side of a connection that goes both ways.
 #[derive(Debug)]
 pub(in crate::forward) struct Duplex {
-    frames: mpsc::Receiver<Result<Frame<Bytes>, Error>>,
+    /// The last is nothing: what ends otherwise was not whole.
+    frames: mpsc::Receiver<Option<Result<Frame<Bytes>, Error>>>,
     /// How many bytes are still to come, if that is known.
     left: Option<u64>,
     pub(super) alarm: Alarm,
@@ -47,11 +48,11 @@ impl Duplex {
         let left = carried.left();
         let (give, frames) = mpsc::channel(1);
         let task = tokio::spawn(carry(carried, sending, give));
-        Self { frames, left, alarm: Alarm::default(), task: Task(Some(task.abort_handle())) }
+        Self { frames, left, alarm: Alarm::default(), task: Task((left != Some(0)).then(|| task.abort_handle())) }
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(self.frames.poll_recv(cx));
+        let frame = ready!(self.frames.poll_recv(cx)).unwrap_or(Some(Err(Error::Short)));
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -73,15 +74,19 @@ impl Duplex {
 }
 
 /// Carries a connection until both sides have ended.
-async fn carry(carried: Carried, mut sending: Sending, give: mpsc::Sender<Result<Frame<Bytes>, Error>>) {
+async fn carry(carried: Carried, mut sending: Sending, give: mpsc::Sender<Option<Result<Frame<Bytes>, Error>>>) {
     let carried = Mutex::new(carried);
     let up = poll_fn(|cx| open(&carried).poll_send(&mut sending, cx));
     let reading = &carried;
     let down = async move {
         loop {
-            let Some(frame) = poll_fn(|cx| open(reading).poll_frame(cx)).await else { return true };
+            let Some(frame) = poll_fn(|cx| open(reading).poll_frame(cx)).await else {
+                // Whoever has all of it may have left.
+                let _ = give.send(None).await;
+                return true;
+            };
             let is_fine = frame.is_ok();
-            if give.send(frame).await.is_err() || !is_fine {
+            if give.send(Some(frame)).await.is_err() || !is_fine {
                 return false;
             }
         }

@@ -8,15 +8,16 @@ mod duplex;
 mod head;
 mod sending;
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -96,7 +97,11 @@ impl Wire {
     /// Whether it may carry another request: the resource has neither ended it nor said what it was not asked.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.inbound.is_empty() && !self.is_deaf && self.link.poll_append(&mut cx, &mut self.inbound).is_pending()
+        // However much the task has done before: not to have looked would count as quiet.
+        let look =
+            pin!(unconstrained(poll_fn(|cx| Poll::Ready(self.link.poll_append(cx, &mut self.inbound).is_pending()))));
+        let is_silent = matches!(look.poll(&mut cx), Poll::Ready(true));
+        is_silent && self.inbound.is_empty() && !self.is_deaf
     }
 
     /// Sends a request, and returns once the head of the response is there. `interim` hears of what comes before it; the

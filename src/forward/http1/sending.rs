@@ -17,17 +17,19 @@ pub(super) struct Sending {
     /// Nothing once no more of it is wanted: whoever brings it is told by its drop.
     body: Option<RequestBody>,
     encoder: Encoder,
+    /// Whether all of it was written, the head before it too.
+    is_done: bool,
 }
 
 impl Sending {
     pub(super) fn new(body: RequestBody, coding: Coding) -> Self {
         let encoder = Encoder::new(coding);
-        Self { body: (!encoder.has_ended()).then_some(body), encoder }
+        Self { body: (!encoder.has_ended()).then_some(body), encoder, is_done: false }
     }
 
     /// Whether nothing is left of it.
     pub(super) fn is_done(&self) -> bool {
-        self.body.is_none()
+        self.is_done
     }
 
     /// Whether it is not known whether the resource wants it.
@@ -46,13 +48,13 @@ impl Sending {
     pub(super) fn poll(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             let gathered = self.poll_gather(&mut wire.outgoing, cx);
-            ready!(wire.poll_write(cx))?;
-            if wire.is_deaf {
-                self.body = None;
-                return Poll::Ready(Ok(()));
+            // At once, whatever waits to be written: nobody could be told later.
+            if let Poll::Ready(Err(error)) = gathered {
+                return Poll::Ready(Err(error));
             }
-            if ready!(gathered)? {
-                self.body = None;
+            ready!(wire.poll_write(cx))?;
+            if wire.is_deaf || ready!(gathered)? {
+                (self.body, self.is_done) = (None, true);
                 return Poll::Ready(Ok(()));
             }
         }
