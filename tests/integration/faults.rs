@@ -480,6 +480,29 @@ async fn content_that_a_caller_gives_up_without_an_error_is_not_taken_for_whole(
 }
 
 #[tokio::test]
+async fn content_goes_on_behind_an_early_answer_that_has_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"half\r\n") {
+            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
+        }
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        while !heard.ends_with(b"0\r\n\r\n") && stream.read_buf(&mut heard).await.unwrap() > 0 {}
+        String::from_utf8_lossy(&heard).into_owned()
+    });
+    let front = Front::of(&origin, &[]).await;
+    let mut caller = front.call().await;
+    caller.say(b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+    assert_eq!(within(caller.hear(false)).await.unwrap().status(), 202);
+    caller.say(b"4\r\nrest\r\n0\r\n\r\n").await;
+    let heard = within(heard).await.unwrap();
+    assert!(heard.ends_with("4\r\nhalf\r\n4\r\nrest\r\n0\r\n\r\n"), "{heard}");
+}
+
+#[tokio::test]
 async fn chunks_that_hold_nothing_but_trifles_do_not_fill_the_memory() {
     let cases: [(&[u8], &[u8]); 2] = [
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;a=", b"aaaaaaaaaaaaaaaa"),
