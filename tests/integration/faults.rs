@@ -494,10 +494,13 @@ async fn content_goes_on_behind_an_early_answer_that_has_none() {
         String::from_utf8_lossy(&heard).into_owned()
     });
     let front = Front::of(&origin, &[]).await;
-    let mut caller = front.call().await;
-    caller.say(b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
-    assert_eq!(within(caller.hear(false)).await.unwrap().status(), 202);
-    caller.say(b"4\r\nrest\r\n0\r\n\r\n").await;
+    let mut caller = modern(&front).await;
+    let mut request = modern_get(&front);
+    *request.method_mut() = http::Method::POST;
+    let (response, mut content) = caller.send_request(request, false).unwrap();
+    content.send_data("half".into(), false).unwrap();
+    assert_eq!(within(response).await.unwrap().status(), 202);
+    content.send_data("rest".into(), true).unwrap();
     let heard = within(heard).await.unwrap();
     assert!(heard.ends_with("4\r\nhalf\r\n4\r\nrest\r\n0\r\n\r\n"), "{heard}");
 }
