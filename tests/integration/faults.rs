@@ -450,28 +450,39 @@ async fn a_response_that_breaks_off_is_reset_over_2() {
     }
 }
 
+/// A request whose first content is `half`, over HTTP/2.
+async fn half_said(front: &Front) -> (h2::client::ResponseFuture, h2::SendStream<bytes::Bytes>) {
+    let mut request = modern_get(front);
+    *request.method_mut() = http::Method::POST;
+    let (response, mut content) = modern(front).await.send_request(request, false).unwrap();
+    content.send_data("half".into(), false).unwrap();
+    (response, content)
+}
+
+/// The resource's side of such a request, once it has heard so much.
+async fn half_heard(listener: &TcpListener) -> (tokio::net::TcpStream, Vec<u8>) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"half\r\n") {
+        assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
+    }
+    (stream, heard)
+}
+
 #[tokio::test]
 async fn content_that_a_caller_gives_up_without_an_error_is_not_taken_for_whole() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let (begun, begins) = tokio::sync::oneshot::channel();
     let heard = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut heard = Vec::new();
-        while !heard.ends_with(b"half\r\n") {
-            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
-        }
+        let (mut stream, mut heard) = half_heard(&listener).await;
         begun.send(()).unwrap();
         // Whether it ends with a reset makes no difference.
         let _ = stream.read_to_end(&mut heard).await;
         String::from_utf8_lossy(&heard).into_owned()
     });
     let front = Front::of(&origin, &[]).await;
-    let mut caller = modern(&front).await;
-    let mut request = modern_get(&front);
-    *request.method_mut() = http::Method::POST;
-    let (response, mut content) = caller.send_request(request, false).unwrap();
-    content.send_data("half".into(), false).unwrap();
+    let (response, mut content) = half_said(&front).await;
     within(begins).await.unwrap();
     content.send_reset(h2::Reason::NO_ERROR);
     drop(response);
@@ -484,21 +495,13 @@ async fn content_goes_on_behind_an_early_answer_that_has_none() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let heard = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut heard = Vec::new();
-        while !heard.ends_with(b"half\r\n") {
-            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
-        }
+        let (mut stream, mut heard) = half_heard(&listener).await;
         stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         while !heard.ends_with(b"0\r\n\r\n") && stream.read_buf(&mut heard).await.unwrap() > 0 {}
         String::from_utf8_lossy(&heard).into_owned()
     });
     let front = Front::of(&origin, &[]).await;
-    let mut caller = modern(&front).await;
-    let mut request = modern_get(&front);
-    *request.method_mut() = http::Method::POST;
-    let (response, mut content) = caller.send_request(request, false).unwrap();
-    content.send_data("half".into(), false).unwrap();
+    let (response, mut content) = half_said(&front).await;
     assert_eq!(within(response).await.unwrap().status(), 202);
     content.send_data("rest".into(), true).unwrap();
     let heard = within(heard).await.unwrap();
