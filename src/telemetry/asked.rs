@@ -16,7 +16,7 @@ const LONGEST_NAME: usize = 64;
 /// How much of the content is looked at. Some clients write the model behind all messages.
 const LONGEST_LOOK: usize = 1 << 20;
 
-/// The model of one request, once that is known, and whether it was asked: an extension of the request. Cheap to clone.
+/// The model of one request, once that is known, and whether it was asked. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Asked(Arc<Inner>);
 

@@ -72,7 +72,7 @@ impl Meter {
     }
 }
 
-/// What a request's content is, as it passes: an extension of the request.
+/// What a request's content is, as it passes.
 #[derive(Debug, Clone)]
 pub struct Sent {
     bytes: Arc<AtomicU64>,
