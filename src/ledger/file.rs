@@ -108,6 +108,8 @@ fn bring_up_to_date(connection: &mut Connection, path: &Path, steps: &[&str]) ->
 pub(super) fn version(connection: &Connection, path: &Path, known: usize) -> Result<usize, FileError> {
     let number = |query: &str| connection.query_row(query, (), |row| row.get::<_, i64>(0));
     let told = || {
+        // All three of one moment: somebody else may just make the file.
+        let _snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
         Ok((
             number("PRAGMA application_id")?,
             number("PRAGMA user_version")?,
@@ -165,6 +167,22 @@ mod tests {
         }
         let mode: String = connection.query_row("PRAGMA journal_mode", (), |row| row.get(0)).unwrap();
         assert_eq!((mode.as_str(), version(&connection, &path, 1).unwrap()), ("wal", 1));
+    }
+
+    #[test]
+    fn whoever_comes_while_it_is_made_finds_nothing_half_made() {
+        for _ in 0..50 {
+            let (_directory, path) = file();
+            std::thread::scope(|threads| {
+                let others = [(); 4].map(|()| threads.spawn(|| open(&path, PATIENCE).map(drop)));
+                for other in others {
+                    match other.join().unwrap() {
+                        Err(error) if !error.may_pass() => panic!("{error}"),
+                        _ => {}
+                    }
+                }
+            });
+        }
     }
 
     #[test]
