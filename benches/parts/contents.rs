@@ -1,23 +1,16 @@
-//! What it costs to read which model a request asks for, and what its response has cost: `cargo bench --locked --bench inspect`.
-//!
-//! Content comes in pieces as long as a TLS record. A table at the end tells the time of each.
-
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+//! What requests and answers hold, and who reads it.
 
 use aoai_auth_proxy::inspect::model::ModelReader;
 use aoai_auth_proxy::inspect::usage::{SocketUsageReader, UsageReader};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 /// The most that a TLS record holds.
 const PIECE: usize = 16 << 10;
-const JSON: &str = "application/json";
-const EVENTS: &str = "text/event-stream";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const EVENTS: &str = "text/event-stream";
 
 /// A request with so many messages, and behind them its model: the order of OpenAI's own clients.
-fn request(messages: usize) -> String {
+pub(crate) fn request(messages: usize) -> String {
     let text = r#"A proxy stands between two sides, and says \"here you are\" to each of them.\nWhy does it do so? "#
         .repeat(7);
     let message = format!(r#"{{"role":"user","content":"{text}"}}"#);
@@ -30,7 +23,7 @@ fn request(messages: usize) -> String {
 }
 
 /// An answer with ten vectors, of 200 KB.
-fn embeddings() -> String {
+pub(crate) fn embeddings() -> String {
     let numbers: Vec<String> = (0..1536_u32).map(|n| format!("-0.0{:08}", n * 48_271 % 99_999_989)).collect();
     let vector = format!(r#"{{"object":"embedding","index":0,"embedding":[{}]}}"#, numbers.join(","));
     let usage = r#"{"prompt_tokens":80,"total_tokens":80}"#;
@@ -41,7 +34,7 @@ fn embeddings() -> String {
 }
 
 /// An answer of 1 KB.
-fn chat() -> String {
+pub(crate) fn chat() -> String {
     let text = r#"A proxy stands between two sides,\nand says \"here you are\" to each of them. "#.repeat(5);
     format!(
         r#"{{"id":"chatcmpl-CXf3QDfNLbH4RmvVNHRP0s1ZZqBTh","object":"chat.completion","created":1763740800,"model":"gpt-4o-mini-2024-07-18","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":19,"completion_tokens":96,"total_tokens":115,"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}},"service_tier":"default","system_fingerprint":"fp_560af6e559"}}"#
@@ -49,7 +42,7 @@ fn chat() -> String {
 }
 
 /// A stream of 1000 words with the usage at its end.
-fn chat_chunks() -> String {
+pub(crate) fn chat_chunks() -> String {
     let chunk = |rest: &str| {
         format!(
             "data: {{\"id\":\"chatcmpl-CXf3QDfNLbH4RmvVNHRP0s1ZZqBTh\",\"object\":\"chat.completion.chunk\",\"created\":1763740800,\"model\":\"gpt-4o-mini-2024-07-18\",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_560af6e559\",{rest}}}\n\n"
@@ -65,7 +58,7 @@ fn chat_chunks() -> String {
 }
 
 /// The same in the Responses API.
-fn response_deltas() -> String {
+pub(crate) fn response_deltas() -> String {
     let response = |usage: &str| {
         format!(
             r#""response":{{"id":"resp_68f0","object":"response","created_at":1763740800,"status":"completed","model":"gpt-4o-mini-2024-07-18","output":[],"usage":{usage},"metadata":{{}}}}"#
@@ -84,7 +77,7 @@ fn response_deltas() -> String {
 }
 
 /// An image of 1 MiB.
-fn image() -> String {
+pub(crate) fn image() -> String {
     let image = "iVBORw0KGgoAAAANSUhEUgAABAAAAAQACAIAAADwf7zU+/8AAAAAAAAAAAAAAAAA".repeat((1 << 20) / 64);
     format!(
         r#"{{"created":1763740800,"data":[{{"b64_json":"{image}"}}],"usage":{{"input_tokens":50,"output_tokens":4160,"total_tokens":4210}}}}"#
@@ -92,7 +85,7 @@ fn image() -> String {
 }
 
 /// A session of 1000 pieces of speech, whose cost is told at its end.
-fn speech() -> Vec<u8> {
+pub(crate) fn speech() -> Vec<u8> {
     let message = |text: &str| {
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes();
         [&[0x81, 126], &length[..], text.as_bytes()].concat()
@@ -105,76 +98,25 @@ fn speech() -> Vec<u8> {
     [message(&delta).repeat(1000), message(done)].concat()
 }
 
-fn models(content: &[u8]) -> Option<u64> {
+pub(crate) fn models(content: &[u8]) -> Option<u64> {
     let mut reader = ModelReader::new();
     content.chunks(PIECE).try_for_each(|piece| reader.read(piece)).ok()?;
     reader.end().ok().map(|()| reader.models().len() as u64)
 }
 
-fn tokens(fields: &HeaderMap, content: &[u8]) -> Option<u64> {
+pub(crate) fn tokens(fields: &HeaderMap, content: &[u8]) -> Option<u64> {
     let mut reader = UsageReader::of(fields);
     content.chunks(PIECE).for_each(|piece| reader.read(piece));
     reader.usage().map(|usage| usage.total())
 }
 
-fn heard(content: &[u8]) -> Option<u64> {
+pub(crate) fn heard(content: &[u8]) -> Option<u64> {
     let (mut reader, mut total) = (SocketUsageReader::new(), None);
     content.chunks(PIECE).for_each(|piece| reader.read(piece, |usage, _| total = usage.map(|usage| usage.total())));
     total
 }
 
-/// Reads something, and tells a number of it.
-type Read = Box<dyn Fn(&[u8]) -> Option<u64>>;
-
-/// Each content with who reads it, and what that must tell.
-fn cases() -> Vec<(&'static str, Vec<u8>, Read, u64)> {
-    let asked = |name, content: String| (name, content.into_bytes(), Box::new(models) as Read, 1);
-    let told = |name, kind, content: String, total| {
-        let fields = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        (name, content.into_bytes(), Box::new(move |content: &[u8]| tokens(&fields, content)) as Read, total)
-    };
-    vec![
-        asked("model of a request of 1 KB", request(1)),
-        asked("model behind 1 MiB of messages", request(1400)),
-        told("usage of an answer of 1 KB", JSON, chat(), 115),
-        told("usage of 200 KB of embeddings", JSON, embeddings(), 80),
-        told("usage of an image of 1 MiB", JSON, image(), 4210),
-        told("usage of 1000 chat chunks", EVENTS, chat_chunks(), 1019),
-        told("usage of 1000 response deltas", EVENTS, response_deltas(), 1019),
-        ("usage of 1000 messages of speech", speech(), Box::new(heard), 7),
-    ]
+/// Fields of a response with content of `kind`.
+pub(crate) fn of_kind(kind: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])
 }
-
-fn inspect(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("inspect");
-    let cases = cases();
-    for (name, content, read, told) in &cases {
-        assert_eq!(read(content), Some(*told), "{name}");
-        group.throughput(Throughput::Bytes(content.len() as u64));
-        group.bench_function(*name, |bencher| bencher.iter(|| read(black_box(content))));
-    }
-    group.finish();
-    println!("| | bytes | time | GB/s |\n| --- | ---: | ---: | ---: |");
-    for (name, content, read, _) in &cases {
-        let time = fastest(|| read(black_box(content)));
-        let rate = u32::try_from(content.len()).map_or(f64::NAN, f64::from) / time;
-        println!("| {name} | {} | {:.2} µs | {rate:.1} |", content.len(), time / 1000.0);
-    }
-}
-
-/// How many nanoseconds `run` takes, in the fastest of some rounds: whatever else the machine does makes it slower.
-fn fastest<T>(run: impl Fn() -> T) -> f64 {
-    const ROUND: Duration = Duration::from_millis(20);
-    let round = || {
-        let (began, mut runs) = (Instant::now(), 0_u32);
-        while began.elapsed() < ROUND {
-            (0..16).for_each(|_| drop(black_box(run())));
-            runs += 16;
-        }
-        began.elapsed().as_secs_f64() * 1e9 / f64::from(runs)
-    };
-    (0..10).map(|_| round()).fold(f64::INFINITY, f64::min)
-}
-
-criterion_group!(benches, inspect);
-criterion_main!(benches);
