@@ -25,7 +25,7 @@ const BEFORE: usize = 20;
 
 const REQUEST: &str = concat!(
     "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\naccept-encoding: gzip, deflate\r\naccept: application/json\r\n",
-    "content-type: application/json\r\nuser-agent: OpenAI/Python 2.8.0\r\nauthorization: Bearer unused\r\ncontent-length: 86\r\n\r\n",
+    "content-type: application/json\r\nuser-agent: OpenAI/Python 2.8.0\r\nauthorization: Bearer unused\r\ncontent-length: 87\r\n\r\n",
     r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"one two three four five"}]}"#
 );
 
