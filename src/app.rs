@@ -54,6 +54,8 @@ struct Inner {
     forwarder: Forwarder,
     prefix: String,
     own: Router,
+    /// Those of them that the listener for probes has, too.
+    probes: Router,
     /// Whether the list of models is the account's deployments.
     lists_deployments: bool,
     data: Arc<TokenSlot>,
@@ -137,11 +139,13 @@ impl App {
             lists_deployments: config.management.subscription_id.is_some(),
         });
         status::tell(&readiness, &recorder, &metrics)?;
+        let probes = probes(&readiness, &metrics);
         Ok(Self(Arc::new(Inner {
             forwarder: Forwarder::new(upstream, data.clone(), &config.upstream, refusals),
             prefix: config.upstream.endpoint.prefix().to_owned(),
             lists_deployments: catalogue.is_some(),
-            own: own_routes(Lists { plane, deployments }, catalogue, readiness, metrics),
+            own: own_routes(Lists { plane, deployments }, catalogue, readiness, probes.clone()),
+            probes,
             data,
             guard: Guard::new(&config.access),
             apps,
@@ -166,11 +170,8 @@ impl App {
     async fn walk(&self, request: Request<Content>) -> Response<AppBody> {
         // First, so that every answer carries an id and every request has its line in the log.
         let id = request_id(&request);
-        let app = self.0.apps.identify(request.headers()).clone();
-        let (method, recorder) = (request.method().clone(), self.0.recorder.clone());
-        // Boxed: it goes from hand to hand.
-        let mut exchange = Box::new(Exchange::begin(method, request.uri().path(), id.clone(), app.clone(), recorder));
-        exchange.comes_as(&request);
+        let mut exchange = self.begin(&request, &id);
+        let app = exchange.app().clone();
         // Before anything is read: whoever may not call learns nothing else.
         let admitted = self.0.guard.admit(&request);
         let cors = admitted.as_ref().ok().cloned().flatten();
@@ -192,20 +193,21 @@ impl App {
             cors.allow(is_preflight, response.headers_mut());
         }
         // Last: from here on the exchange ends with the content.
-        exchange.answered(response.status());
-        let report = response.extensions_mut().remove::<ErrorReport>();
-        if let Some(explained) = response.extensions_mut().remove::<Explained>() {
-            exchange.explained(explained);
-        }
-        if let AppBody::Own(body) = response.body() {
-            exchange.passed(body.size_hint().lower());
-        }
-        match (report, response.body_mut()) {
-            (Some(report), _) => exchange.refused(report),
-            (None, AppBody::Resource(body)) => body.account(exchange),
-            (None, AppBody::Own(_)) => exchange.completed(),
-        }
-        response
+        account(exchange, response)
+    }
+
+    /// A request has come, and is accounted for from now on. Boxed: the account goes from hand to hand.
+    pub(crate) fn begin(&self, request: &Request<Content>, id: &HeaderValue) -> Box<Exchange> {
+        let app = self.0.apps.identify(request.headers()).clone();
+        let (method, recorder) = (request.method().clone(), self.0.recorder.clone());
+        let mut exchange = Box::new(Exchange::begin(method, request.uri().path(), id.clone(), app, recorder));
+        exchange.comes_as(request);
+        exchange
+    }
+
+    /// The routes that answer probes, and tell how the proxy does.
+    pub(crate) fn probes(&self) -> Router {
+        self.0.probes.clone()
     }
 
     async fn route(
@@ -260,8 +262,26 @@ impl App {
     }
 }
 
+/// The head of a response is there: the rest is accounted for as it passes.
+pub(crate) fn account(mut exchange: Box<Exchange>, mut response: Response<AppBody>) -> Response<AppBody> {
+    exchange.answered(response.status());
+    let report = response.extensions_mut().remove::<ErrorReport>();
+    if let Some(explained) = response.extensions_mut().remove::<Explained>() {
+        exchange.explained(explained);
+    }
+    if let AppBody::Own(body) = response.body() {
+        exchange.passed(body.size_hint().lower());
+    }
+    match (report, response.body_mut()) {
+        (Some(report), _) => exchange.refused(report),
+        (None, AppBody::Resource(body)) => body.account(exchange),
+        (None, AppBody::Own(_)) => exchange.completed(),
+    }
+    response
+}
+
 /// The routes that the proxy answers itself.
-fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Arc<Readiness>, probes: Router) -> Router {
     let management = Router::new()
         .route("/management/models", get(management::models))
         .route("/management/deployments", get(management::deployments))
@@ -277,24 +297,33 @@ fn own_routes(lists: Lists, catalogue: Option<Catalogue>, readiness: Arc<Readine
     });
     let events =
         Router::new().route("/status/events", get(status::events)).with_state(Arc::new(Events::new(readiness.clone())));
-    let status = Router::new()
-        .route("/", get(status::page))
-        .route("/healthz", get(status::healthz))
-        .route("/readyz", get(status::readyz))
-        .route("/status", get(status::status))
-        .with_state(readiness);
-    let metrics = Router::new().route("/metrics", get(status::metrics)).with_state(metrics);
+    let page = Router::new().route("/", get(status::page)).with_state(readiness);
     management
         .merge(models)
-        .merge(status)
+        .merge(page)
         .merge(events)
-        .merge(metrics)
-        .method_not_allowed_fallback(|| async { ProxyError::MethodNotAllowed { allowed: "GET, HEAD" } })
+        .merge(probes)
+        .method_not_allowed_fallback(read_only)
         .fallback(|| async { ProxyError::NotFound })
 }
 
+/// What is answered on the listener for probes, too.
+fn probes(readiness: &Arc<Readiness>, metrics: &Arc<Metrics>) -> Router {
+    let status = Router::new()
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/status", get(status::status))
+        .with_state(readiness.clone());
+    let metrics = Router::new().route("/metrics", get(status::metrics)).with_state(metrics.clone());
+    status.merge(metrics).method_not_allowed_fallback(read_only)
+}
+
+async fn read_only() -> ProxyError {
+    ProxyError::MethodNotAllowed { allowed: "GET, HEAD" }
+}
+
 /// The caller's id of its request if it is fit to be sent on, else a new one.
-fn request_id(request: &Request<Content>) -> HeaderValue {
+pub(crate) fn request_id(request: &Request<Content>) -> HeaderValue {
     let fit = |id: &&HeaderValue| !id.is_empty() && id.len() <= LONGEST_ID && id.to_str().is_ok();
     if let Some(id) = request.headers().get(REQUEST_ID).filter(fit) {
         return id.clone();
@@ -308,7 +337,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-fn own_response(error: ProxyError) -> Response<AppBody> {
+pub(crate) fn own_response(error: ProxyError) -> Response<AppBody> {
     error.into_response().map(AppBody::Own)
 }
 

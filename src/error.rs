@@ -94,6 +94,9 @@ pub enum ProxyError {
     /// No such route.
     #[error("no such route; OpenAI's API is under /v1/ (base URL http://HOST:PORT/v1)")]
     NotFound,
+    /// No such route on the listener for probes.
+    #[error("no such route: this is the admin listener (admin.address), and requests for Azure go to listen.address")]
+    NotOfAdmin,
     /// A management route, and it is not known which subscription, region or account is meant.
     #[error("{0}")]
     ManagementNotConfigured(Cow<'static, str>),
@@ -244,7 +247,9 @@ impl ProxyError {
             Self::OriginDenied | Self::PeerDenied { .. } | Self::ModelDenied { .. } => StatusCode::FORBIDDEN,
             Self::InvalidKey => StatusCode::UNAUTHORIZED,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotFound | Self::NoSuchModel { .. } | Self::ManagementNotConfigured(_) => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NotOfAdmin | Self::NoSuchModel { .. } | Self::ManagementNotConfigured(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpstreamUnreachable { .. } | Self::UpstreamTls { .. } | Self::UpstreamProtocol { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -271,7 +276,7 @@ impl ProxyError {
             Self::InvalidKey => "invalid_key",
             Self::ModelDenied { .. } => "model_denied",
             Self::RateLimited { .. } => "rate_limited",
-            Self::NotFound | Self::NoSuchModel { .. } => "not_found",
+            Self::NotFound | Self::NotOfAdmin | Self::NoSuchModel { .. } => "not_found",
             Self::ManagementNotConfigured(_) => "management_not_configured",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::UpstreamUnreachable { .. } => "upstream_unreachable",
@@ -297,6 +302,7 @@ impl ProxyError {
             | Self::ModelDenied { .. }
             | Self::RateLimited { .. }
             | Self::NotFound
+            | Self::NotOfAdmin
             | Self::NoSuchModel { .. }
             | Self::ManagementNotConfigured(_)
             | Self::MethodNotAllowed { .. } => "http_request_denied",
@@ -339,6 +345,7 @@ impl ProxyError {
             | Self::InvalidKey
             | Self::ModelDenied { .. }
             | Self::NotFound
+            | Self::NotOfAdmin
             | Self::NoSuchModel { .. }
             | Self::ManagementNotConfigured(_)
             | Self::MethodNotAllowed { .. }

@@ -77,6 +77,7 @@
 //! - Nothing is sent to a host that was not configured, and no token to a host other than its own: redirects are handed
 //!   back, and links between pages are followed on the same host only.
 
+pub mod admin;
 pub(crate) mod alarm;
 pub mod app;
 pub mod apps;
@@ -97,6 +98,7 @@ pub mod lifecycle;
 pub mod management;
 pub mod server;
 pub mod status;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod workers;

@@ -81,6 +81,15 @@ impl Workers {
             drop(present);
         });
     }
+
+    /// Completes once each has done something since: not before, however long one is stuck.
+    pub async fn answer(&self) {
+        // All of them are asked before the first is waited for. One that has ended has nobody left to serve.
+        let asked: Vec<_> = self.workers.iter().map(|worker| worker.runtime.spawn(async {})).collect();
+        for answered in asked {
+            let _ = answered.await;
+        }
+    }
 }
 
 impl Worker {
@@ -146,6 +155,24 @@ mod tests {
         }
         let free = workers.workers.iter().position(|worker| worker.connections.get() == 0);
         assert_eq!(Some(connect()), free);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_stuck_does_not_answer() {
+        let mut workers = Workers::none();
+        workers.workers = (0..2).map(|index| Worker::start(index).unwrap()).collect();
+        workers.answer().await;
+        let (release, stuck) = mpsc::channel::<()>();
+        workers.serve(async move {
+            let _ = stuck.recv();
+        });
+        let mut answer = Box::pin(workers.answer());
+        let free = workers.workers.last().unwrap().runtime.spawn(async {});
+        assert!(futures_util::poll!(&mut answer).is_pending());
+        free.await.unwrap();
+        assert!(futures_util::poll!(&mut answer).is_pending(), "the other one has not");
+        release.send(()).unwrap();
+        answer.await;
     }
 
     #[test]

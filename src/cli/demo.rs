@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
-use super::serve::{books, close, ledger, open_many_files, proxy};
+use super::serve::{Doors, books, close, ledger, open_many_files, proxy};
 use super::{Failure, block_on, say};
 use crate::config::{self, Config, Environment, Overrides};
 use crate::confine;
 use crate::emulator::{self, Emulator};
 use crate::ledger::Ledger;
-use crate::server::Listeners;
+use crate::systemd::{Handed, Manager};
 use crate::telemetry::logs::{self, Logs};
 use crate::tls;
 
@@ -56,11 +56,12 @@ async fn demo(environment: &Environment, mut overrides: Overrides, kept: &mut Ke
     tracing::debug!("not confined: the emulator is in the same process");
     open_many_files();
     let tls = tls::client(&config.upstream.authorities)?;
-    let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
+    let doors = Doors::open(&config, Handed::default())?;
     kept.ledger = ledger(&config)?;
     kept.ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
     let books = books(kept.ledger.as_ref());
-    proxy(&config, tls, listeners, books, |address| say(&what_to_try(address, config.ledger.as_ref()))).await
+    let announce = |address| say(&what_to_try(address, config.ledger.as_ref()));
+    proxy(&config, tls, doors, books, &Manager::default(), announce).await
 }
 
 /// The emulator's addresses, as an operator would configure Azure's.

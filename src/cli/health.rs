@@ -1,6 +1,7 @@
 //! `health`: asks a running proxy how it is, for exec probes and for scripts that wait.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,22 +40,41 @@ pub(super) struct Health {
 
 pub(super) fn run(environment: &Environment, overrides: &Overrides, asked: &Health) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
-    block_on(ask_until(&config, asked))
+    // Whoever says where means that and nothing else.
+    let is_named = overrides.named.iter().any(|(option, ..)| *option == "--listen");
+    let door = Door::of(&config, is_named).map_err(|problem| Failure::Unwell(problem.to_owned()))?;
+    block_on(ask_until(&config, &door, asked))
 }
 
-async fn ask_until(config: &Config, asked: &Health) -> Result<(), Failure> {
-    if config.listen.tcp.is_some_and(|address| address.port() == 0) {
-        let problem =
-            "listen.address has port 0, and which port the running proxy got is not known here; name it with --listen";
-        return Err(Failure::Unwell(problem.to_owned()));
+/// Where the proxy is asked.
+enum Door {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Door {
+    /// The listener for probes if there is one, because it answers however many callers there are, and while they leave.
+    fn of(config: &Config, is_named: bool) -> Result<Self, &'static str> {
+        let admin = config.admin.map(|admin| admin.address).filter(|address| !is_named && address.port() != 0);
+        match (admin.or(config.listen.tcp), &config.listen.unix) {
+            (Some(address), _) if address.port() == 0 => Err(
+                "listen.address has port 0, and which port the running proxy got is not known here; name it with --listen",
+            ),
+            (Some(address), _) => Ok(Self::Tcp(SocketAddr::new(near(address.ip()), address.port()))),
+            (None, Some(socket)) => Ok(Self::Unix(socket.clone())),
+            (None, None) => Err("the configuration names no address"),
+        }
     }
+}
+
+async fn ask_until(config: &Config, door: &Door, asked: &Health) -> Result<(), Failure> {
     let until = Instant::now() + Duration::from_secs(asked.wait.into());
     let path = if asked.ready { "/readyz" } else { "/healthz" };
     loop {
         // Of a time that was given, the last question has what is left.
         let left = until.saturating_duration_since(Instant::now());
         let patience = if left.is_zero() { PATIENCE } else { left.min(PATIENCE) };
-        let answer = timeout(patience, ask(config, path)).await;
+        let answer = timeout(patience, ask(config, door, path)).await;
         let problem = match answer.unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs().max(1))))
         {
             Ok(word) => {
@@ -71,20 +91,18 @@ async fn ask_until(config: &Config, asked: &Health) -> Result<(), Failure> {
 }
 
 /// What the proxy says, if all is well.
-async fn ask(config: &Config, path: &str) -> Result<String, String> {
+async fn ask(config: &Config, door: &Door, path: &str) -> Result<String, String> {
     let host = config.access.hosts.first().map_or("localhost", |host| host.as_str());
-    match (config.listen.tcp, &config.listen.unix) {
-        (Some(address), _) => {
-            let address = SocketAddr::new(near(address.ip()), address.port());
+    match door {
+        Door::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
             exchange(stream, host, path).await
         }
-        (None, Some(socket)) => {
+        Door::Unix(socket) => {
             let name = socket.display();
             let stream = UnixStream::connect(socket).await.map_err(|error| format!("unix:{name}: {error}"))?;
             exchange(stream, host, path).await
         }
-        (None, None) => Err("the configuration names no address".to_owned()),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::config::{ConfigError, Environment};
 use crate::identity::credential::CredentialsError;
 use crate::ledger::FileError;
 use crate::server::ListenError;
+use crate::systemd::HandedError;
 use crate::telemetry::logs;
 
 /// Runs what the command line asks for, to its end.
@@ -78,6 +79,8 @@ enum Failure {
     Build(#[from] crate::app::BuildError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Handed(#[from] HandedError),
     #[error("the emulator did not start")]
     Emulator(#[source] std::io::Error),
     #[error("the runtime did not start")]
@@ -108,9 +111,12 @@ impl Failure {
     /// 2 for what the user said, 1 for what happened.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::DemoOption(_) | Self::Credentials(CredentialsError::Certificate(_)) => {
-                ExitCode::from(2)
-            }
+            Self::Config(_)
+            | Self::DemoOption(_)
+            | Self::Credentials(CredentialsError::Certificate(_))
+            // Whoever wrote the socket's unit said it.
+            | Self::Listen(ListenError::Remote { .. })
+            | Self::Handed(_) => ExitCode::from(2),
             Self::Run(error) => error.exit_code(),
             Self::Tls(_)
             | Self::Credentials(CredentialsError::Client(_))

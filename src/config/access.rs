@@ -20,6 +20,8 @@ pub struct Listen {
     pub tcp: Option<SocketAddr>,
     /// `listen.unix_socket`.
     pub unix: Option<PathBuf>,
+    /// `listen.allow_remote`, with callers' keys required: only then may other machines reach it.
+    pub may_be_remote: bool,
 }
 
 /// Who may call.
@@ -184,7 +186,8 @@ pub(super) fn access(
     if hosts.is_empty() {
         return Err(layers.bad_value("access.allowed_hosts", "no request would be answered".to_owned()));
     }
-    Ok((Listen { tcp, unix }, Access { hosts, origins, peer_users, require_key }))
+    let may_be_remote = allow_remote && require_key;
+    Ok((Listen { tcp, unix, may_be_remote }, Access { hosts, origins, peer_users, require_key }))
 }
 
 const REMOTE: &str = "whoever reaches the port speaks with the proxy's identity, so only a loopback address is listened on as it \

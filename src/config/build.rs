@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::access::access;
+use super::admin::admin;
 use super::apps::{KEY_OF_A_RUN, apps};
 use super::choices::{Cloud, ModelList};
 use super::credential::credential;
@@ -31,6 +32,7 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
     }
     let default_scope = if endpoint.is_foundry_project() { cloud.foundry } else { cloud.cognitive_services };
     let (listen, access) = access(layers, settings.listen, settings.access)?;
+    let admin = admin(layers, &settings.admin, &listen)?;
     let apps = apps(layers, settings.apps, access.require_key)?;
     let management = management(layers, settings.management, &cloud)?;
     if settings.upstream.models == ModelList::Deployments && management.subscription_id.is_none() {
@@ -62,6 +64,7 @@ pub(super) fn build(layers: &Layers, environment: &Environment) -> Result<Config
         },
         management,
         access,
+        admin,
         apps,
         limits: Limits {
             max_connections: settings.limits.max_connections,

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 /// A snapshot of environment variables. Tests build one by hand instead of setting process variables.
 ///
-/// An empty variable counts as unset, as is the custom among Azure's SDKs.
+/// An empty variable counts as unset, as is the custom among Azure's SDKs; where a key can be nothing at all, a variable of ours
+/// says that by being empty.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    /// Names of variables that are set to nothing.
+    empty: BTreeSet<String>,
     /// Names of variables whose values are not UTF-8.
     unreadable: BTreeSet<String>,
 }
@@ -18,21 +21,23 @@ impl Environment {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn process() -> Self {
-        let mut environment = Self::default();
+        let (mut unreadable, mut variables) = (BTreeSet::new(), Vec::new());
         for (name, value) in std::env::vars_os() {
             // Nothing here has a name that is not UTF-8.
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
-                Ok(value) if value.is_empty() => {}
-                Ok(value) => {
-                    environment.variables.insert(name, value);
-                }
+                Ok(value) => variables.push((name, value)),
                 Err(_) => {
-                    environment.unreadable.insert(name);
+                    unreadable.insert(name);
                 }
             }
         }
-        environment
+        Self { unreadable, ..Self::from_iter(variables) }
+    }
+
+    /// Variables that are set to nothing, in the order of their names.
+    pub(super) fn empty(&self) -> impl Iterator<Item = &str> {
+        self.empty.iter().map(String::as_str)
     }
 
     /// Variables that are set to what is no text, in the order of their names.
@@ -77,7 +82,9 @@ impl std::fmt::Debug for Environment {
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let owned = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
-        Self { variables: owned.filter(|(_, value)| !value.is_empty()).collect(), ..Self::default() }
+        let (empty, variables): (Vec<_>, Vec<_>) = owned.partition(|(_, value): &(String, String)| value.is_empty());
+        let empty = empty.into_iter().map(|(name, _)| name).collect();
+        Self { variables: variables.into_iter().collect(), empty, ..Self::default() }
     }
 }
 
@@ -90,5 +97,6 @@ mod tests {
         let environment = Environment::from_iter([("A_SET", "1"), ("A_EMPTY", "")]);
         assert_eq!((environment.get("A_SET"), environment.get("A_EMPTY")), (Some("1"), None));
         assert_eq!(environment.starting_with("A_").collect::<Vec<_>>(), [("A_SET", "1")]);
+        assert_eq!(environment.empty().collect::<Vec<_>>(), ["A_EMPTY"]);
     }
 }

@@ -16,10 +16,12 @@ pub struct Key {
     pub more: Option<&'static str>,
     /// Whether its value is never shown.
     pub is_secret: bool,
+    /// Whether an empty text is a value too, and means none.
+    pub may_be_empty: bool,
 }
 
 const fn key(name: &'static str, meaning: &'static str) -> Key {
-    Key { name, meaning, otherwise: None, variable: None, more: None, is_secret: false }
+    Key { name, meaning, otherwise: None, variable: None, more: None, is_secret: false, may_be_empty: false }
 }
 
 impl Key {
@@ -33,6 +35,10 @@ impl Key {
 
     const fn more(self, page: &'static str) -> Self {
         Self { more: Some(page), ..self }
+    }
+
+    const fn or_none(self) -> Self {
+        Self { may_be_empty: true, ..self }
     }
 
     const fn secret(self) -> Self {
@@ -74,11 +80,12 @@ const OF_EACH: &str = ".NAME.";
 
 /// All keys, section by section.
 pub const KEYS: &[Key] = &[
-    key("listen.address", "TCP address; port 0 picks a free one, an empty text is none"),
+    key("listen.address", "TCP address; port 0 picks a free one, an empty text is none").or_none(),
     key(
         "listen.unix_socket",
         "also listen on this path, for this user alone (mode 0600); a stale socket is replaced, a live one is an error",
-    ),
+    )
+    .or_none(),
     key(
         "listen.allow_remote",
         "must be true to listen on an address that other machines reach; then `access.require_key` must be true too",
@@ -143,6 +150,15 @@ pub const KEYS: &[Key] = &[
     )
     .more("sharing.md#users-of-the-machine"),
     key("access.require_key", "whether callers must present an app's key").more("sharing.md#several-apps"),
+    key(
+        "admin.address",
+        "TCP address of a second listener, for probes: `/healthz`, `/readyz`, `/metrics`, `/status` and nothing else, so it may be \
+         one that other machines reach; port 0 picks a free one, an empty text is none",
+    )
+    .or_none()
+    .more("sidecar.md#the-admin-listener"),
+    key("admin.quitquitquit", "whether `POST /quitquitquit` on the admin listener begins an orderly stop")
+        .more("sidecar.md#the-admin-listener"),
     key("apps.NAME.key", "the app's key, or `sha256:` and its digest; never printed").more("sharing.md#several-apps").secret(),
     key("apps.NAME.key_file", "a file with the same"),
     key("apps.NAME.models", "models that it may ask for").otherwise("all").more("sharing.md#models"),
@@ -170,6 +186,7 @@ pub const KEYS: &[Key] = &[
          text is none",
     )
     .variable("OTEL_EXPORTER_OTLP_ENDPOINT")
+    .or_none()
     .more("telemetry.md"),
 ];
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use config::{File, FileFormat, Source, Value, ValueKind};
 
 use super::error::{ConfigError, Shown, printable};
-use super::keys::{KEYS, near};
+use super::keys::{KEYS, find, near};
 use super::{Environment, Overrides};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -55,8 +55,13 @@ impl Layers {
             }
         }
         for (variable, value) in environment.starting_with(PREFIX) {
-            let key = variable[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
-            layers.push(format!("environment variable {variable}"), &key, value)?;
+            layers.push(format!("environment variable {variable}"), &key_of(variable), value)?;
+        }
+        for variable in environment.empty().filter(|variable| variable.starts_with(PREFIX)) {
+            let key = key_of(variable);
+            if find(&key).is_some_and(|key| key.may_be_empty) {
+                layers.push(format!("environment variable {variable}"), &key, "")?;
+            }
         }
         layers.push_overrides(overrides)?;
         Ok(layers)
@@ -184,6 +189,11 @@ fn unquoted(error: &str) -> String {
         Some(place) => format!("{place}: {}", lines.skip(QUOTATION).collect::<Vec<_>>().join(", ")),
         None => first.to_owned(),
     }
+}
+
+/// The key that a variable of ours sets.
+fn key_of(variable: &str) -> String {
+    variable[PREFIX.len()..].to_ascii_lowercase().replace("__", ".")
 }
 
 /// What was `expected`, behind what `key` was probably meant to be.

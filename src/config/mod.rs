@@ -4,6 +4,7 @@
 //! Azure's own tools and OpenTelemetry read, variables of ours (`AOAI_PROXY__SECTION__KEY`), the command line.
 
 mod access;
+mod admin;
 mod apps;
 mod build;
 mod choices;
@@ -31,6 +32,7 @@ use tracing_subscriber::filter::Targets;
 use url::Url;
 
 pub use access::{Access, HostName, Listen, Origin, PeerUsers};
+pub use admin::Admin;
 pub use apps::{App, AppName, KEY_OF_A_RUN, KeyDigest, UnknownApp};
 pub use choices::{LogFormat, ModelList};
 pub use effective::Effective;
@@ -74,6 +76,8 @@ pub struct Config {
     pub management: Management,
     /// Who may call.
     pub access: Access,
+    /// Where probes are answered besides, if anywhere.
+    pub admin: Option<Admin>,
     /// Apps that share the identity, in the order of their names.
     pub apps: Vec<App>,
     /// What callers may cost.

@@ -32,6 +32,7 @@ pub(super) struct Settings {
     pub(super) credential: Credential,
     pub(super) management: Management,
     pub(super) access: Access,
+    pub(super) admin: Admin,
     #[serde(default)]
     pub(super) apps: BTreeMap<String, App>,
     pub(super) limits: Limits,
@@ -152,6 +153,17 @@ pub(super) struct Access {
     /// Whether callers must present an app's key.
     #[serde(deserialize_with = "flag")]
     pub(super) require_key: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    /// TCP address of a listener for probes; port 0 picks a free one, an empty text is none.
+    #[serde(default, deserialize_with = "listen_address")]
+    pub(super) address: Option<SocketAddr>,
+    /// Whether the end can be asked for there.
+    #[serde(deserialize_with = "flag")]
+    pub(super) quitquitquit: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,8 @@
 
 mod cors;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, Version};
@@ -20,14 +22,29 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub struct Guard {
     /// Any other name that leads here was made to (DNS rebinding).
     hosts: Vec<HostName>,
+    /// Whether any address is answered to besides: an address leads where it says, whoever wrote it.
+    takes_addresses: bool,
     origins: Vec<Origin>,
 }
+
+/// The name that is answered to wherever probes are.
+const LOCALHOST: &str = "localhost";
 
 impl Guard {
     /// As configured.
     #[must_use]
     pub fn new(access: &config::Access) -> Self {
-        Self { hosts: access.hosts.clone(), origins: access.origins.clone() }
+        Self { hosts: access.hosts.clone(), takes_addresses: false, origins: access.origins.clone() }
+    }
+
+    /// For the listener for probes: whoever asks a pod or a machine names it by its address, and no web page has a reason to.
+    #[must_use]
+    pub fn of_admin(access: &config::Access) -> Self {
+        let mut hosts = access.hosts.clone();
+        if let (false, Ok(localhost)) = (hosts.iter().any(|host| host.as_str() == LOCALHOST), LOCALHOST.parse()) {
+            hosts.push(localhost);
+        }
+        Self { hosts, takes_addresses: true, origins: Vec::new() }
     }
 
     /// Lets a request in or says why not. What comes from a web page that may call is answered with the fields that its
@@ -82,11 +99,13 @@ impl Guard {
             _ => (named, ""),
         };
         port.bytes().all(|byte| byte.is_ascii_digit())
-            && self.hosts.iter().any(|allowed| allowed.as_str().eq_ignore_ascii_case(host))
+            && (self.hosts.iter().any(|allowed| allowed.as_str().eq_ignore_ascii_case(host))
+                || self.takes_addresses && is_address(host))
     }
 
     fn denied(&self) -> ProxyError {
-        let allowed: Vec<&str> = self.hosts.iter().map(HostName::as_str).collect();
+        let addresses = self.takes_addresses.then_some("any address");
+        let allowed: Vec<&str> = self.hosts.iter().map(HostName::as_str).chain(addresses).collect();
         ProxyError::HostDenied { allowed: allowed.join(", ") }
     }
 
@@ -111,6 +130,12 @@ impl Guard {
     }
 }
 
+/// Whether a URL's host is an address, as browsers and probes write one.
+fn is_address(host: &str) -> bool {
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    bracketed.map_or_else(|| host.parse::<Ipv4Addr>().is_ok(), |host| host.parse::<Ipv6Addr>().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +143,7 @@ mod tests {
     fn guard(origins: &[&str]) -> Guard {
         let hosts = ["localhost", "127.0.0.1", "[::1]"].map(|host| host.parse().expect("a host"));
         let origins = origins.iter().map(|origin| origin.parse().expect("an origin"));
-        Guard { hosts: hosts.into(), origins: origins.collect() }
+        Guard { hosts: hosts.into(), takes_addresses: false, origins: origins.collect() }
     }
 
     fn request(target: &str, fields: &[(&str, &str)]) -> Request<()> {
@@ -170,6 +195,48 @@ mod tests {
             "lоcalhost",
         ] {
             assert_eq!(code("/v1/models", &[("host", host)]), "host_denied", "{host}");
+        }
+    }
+
+    #[test]
+    fn probes_name_an_address_and_web_pages_cannot() {
+        let access = config::Access {
+            hosts: vec!["proxy.internal".parse().expect("a host")],
+            origins: vec!["https://app.example".parse().expect("an origin")],
+            peer_users: config::PeerUsers::Any,
+            require_key: false,
+        };
+        let guard = Guard::of_admin(&access);
+        let code = |fields: &[(&str, &str)]| {
+            guard.admit(&request("/readyz", fields)).map_or_else(|error| error.code(), |_| "admitted")
+        };
+        for host in [
+            "10.1.2.3:8643",
+            "10.1.2.3",
+            "[fd00::1]:8643",
+            "[::1]",
+            "127.0.0.1",
+            "0.0.0.0:1",
+            "localhost",
+            "Proxy.Internal:1",
+        ] {
+            assert_eq!(code(&[("host", host)]), "admitted", "{host}");
+        }
+        for host in [
+            "evil.com",
+            "10.1.2.3.evil.com",
+            "10.1.2",
+            "0x7f000001",
+            "2130706433",
+            "[::1%25lo]",
+            "[::1].evil.com",
+            "::1",
+            "",
+        ] {
+            assert_eq!(code(&[("host", host)]), "host_denied", "{host}");
+        }
+        for field in [("origin", "https://app.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+            assert_eq!(code(&[("host", "10.1.2.3"), field]), "origin_denied", "{field:?}");
         }
     }
 

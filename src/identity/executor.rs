@@ -7,10 +7,17 @@ use std::process::{Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
+use crate::systemd;
+
 /// Runs a program until it ends. Whoever stops waiting kills it and its descendants: `az` is a shell script that starts
 /// Python, so killing one process alone would leave the others behind.
 pub(super) async fn run(program: &OsStr, arguments: &[&OsStr]) -> io::Result<Output> {
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    // A service manager's word is for the proxy alone.
+    for name in systemd::VARIABLES {
+        command.env_remove(name);
+    }
+    let child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -1,10 +1,11 @@
 //! Where callers connect.
 
 use std::fmt;
-use std::future::pending;
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::task::{Context, Poll};
 
 use socket2::{Domain, Socket, Type};
 use tokio::net;
@@ -12,7 +13,8 @@ use tokio::net;
 use super::peer::{LookupError, Peers};
 use super::socket::Accepted;
 use super::unix::{Bound, Unix};
-use crate::config::{Listen, PeerUsers};
+use crate::config::{Admin, Listen, PeerUsers};
+use crate::systemd::Socket as Handed;
 
 /// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`). What libraries ask for
 /// by default overflows in a burst of callers, and each overflow costs somebody a second.
@@ -21,28 +23,36 @@ pub(super) const BACKLOG: i32 = 4096;
 /// Sockets that are bound and listened on, and that nobody accepts connections from yet.
 #[derive(Debug)]
 pub struct Listeners {
-    tcp: Option<TcpListener>,
-    address: Option<SocketAddr>,
-    unix: Option<Unix>,
+    tcp: Vec<(TcpListener, SocketAddr)>,
+    unix: Vec<Unix>,
     peers: Peers,
 }
 
-/// The same, accepting: in a runtime. Dropped, the socket's path goes before the socket.
+/// The same, accepting: in a runtime. Dropped, a socket's path goes before the socket.
 #[derive(Debug)]
 pub(super) struct Accepting {
-    tcp: Option<net::TcpListener>,
-    _path: Option<Bound>,
-    unix: Option<net::UnixListener>,
+    _paths: Vec<Bound>,
+    sockets: Vec<Listening>,
+    /// Who is asked first: where several have a connection, none is preferred.
+    turn: usize,
+}
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(net::TcpListener),
+    Unix(net::UnixListener),
 }
 
 /// A socket that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address cannot be had.
-    #[error("cannot listen on {address}{}", if error.kind() == io::ErrorKind::AddrInUse { " (another program does; choose another port with --listen)" } else { "" })]
+    #[error("cannot listen on {address}{}", if error.kind() == io::ErrorKind::AddrInUse { *otherwise } else { "" })]
     Tcp {
         /// The address.
         address: SocketAddr,
+        /// What to do if another program has it.
+        otherwise: &'static str,
         /// Why not.
         #[source]
         error: io::Error,
@@ -81,6 +91,16 @@ pub enum ListenError {
         #[source]
         error: LookupError,
     },
+    /// A socket that was handed over would lend the identity to other machines.
+    #[error(
+        "the socket {address} that was handed over (LISTEN_FDS) is not on a loopback address: whoever reaches it would speak with \
+         the proxy's identity; let it listen on a loopback address, or set listen.allow_remote = true and access.require_key = true \
+         (and leave access.peer_users out), or name it admin (FileDescriptorName=admin) if it is for probes"
+    )]
+    Remote {
+        /// Its address.
+        address: SocketAddr,
+    },
     /// Another program has the path.
     #[error("cannot listen on unix:{} (listen.unix_socket): another program listens there; stop it, or choose another path", path.display())]
     UnixInUse {
@@ -88,6 +108,9 @@ pub enum ListenError {
         path: PathBuf,
     },
 }
+
+const TAKEN: &str = " (another program does; choose another port with --listen)";
+const TAKEN_FROM_ADMIN: &str = " (another program does; choose another port for admin.address)";
 
 /// What to do about a path that cannot be had.
 fn advice(error: &io::Error) -> &'static str {
@@ -107,51 +130,112 @@ impl Listeners {
     ///
     /// The first that cannot be listened on, or on which users cannot be told apart.
     pub fn bind(config: &Listen, users: &PeerUsers) -> Result<Self, ListenError> {
-        let tcp =
-            config.tcp.map(|address| tcp(address).map_err(|error| ListenError::Tcp { address, error })).transpose()?;
-        let (tcp, address) = tcp.unzip();
-        let peers = Peers::new(users, address).map_err(|error| ListenError::Peers { error })?;
-        let unix = config.unix.as_deref().map(Unix::bind).transpose()?;
-        Ok(Self { tcp, address, unix, peers })
+        let failed = |address| move |error| ListenError::Tcp { address, otherwise: TAKEN, error };
+        let tcp: Vec<_> =
+            config.tcp.iter().map(|address| tcp(*address).map_err(failed(*address))).collect::<Result<_, _>>()?;
+        let peers = Self::told_apart(users, &tcp)?;
+        let unix = config.unix.iter().map(|path| Unix::bind(path)).collect::<Result<_, _>>()?;
+        Ok(Self { tcp, unix, peers })
     }
 
-    /// Where TCP is listened on: the real port where the configuration leaves it to the system.
+    /// Binds what probes ask. Everybody may: the kubelet is no user of this machine, and its probes must not fail because
+    /// callers are told apart.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be listened on.
+    pub fn for_admin(Admin { address, .. }: Admin) -> Result<Self, ListenError> {
+        let listener =
+            tcp(address).map_err(|error| ListenError::Tcp { address, otherwise: TAKEN_FROM_ADMIN, error })?;
+        Ok(Self { tcp: vec![listener], unix: Vec::new(), peers: Peers::Any })
+    }
+
+    /// Takes over sockets that callers connect to and others have bound, under the conditions of `config`, for `users`.
+    ///
+    /// # Errors
+    ///
+    /// If one can be reached from other machines and `config` does not say that it may, or users cannot be told apart.
+    pub fn handed(sockets: Vec<Handed>, config: &Listen, users: &PeerUsers) -> Result<Self, ListenError> {
+        let mut listeners = Self::handed_for_admin(sockets);
+        let remote = listeners.tcp.iter().map(|(_, address)| *address).find(|address| !address.ip().is_loopback());
+        if let Some(address) = remote.filter(|_| !config.may_be_remote || *users != PeerUsers::Any) {
+            return Err(ListenError::Remote { address });
+        }
+        listeners.peers = Self::told_apart(users, &listeners.tcp)?;
+        Ok(listeners)
+    }
+
+    /// Takes over sockets that probes ask and others have bound.
+    #[must_use]
+    pub fn handed_for_admin(sockets: Vec<Handed>) -> Self {
+        let (mut tcp, mut unix) = (Vec::new(), Vec::new());
+        for socket in sockets {
+            match socket {
+                Handed::Tcp(listener, address) => tcp.push((listener, address)),
+                Handed::Unix(listener) => unix.push(Unix::handed(listener)),
+            }
+        }
+        Self { tcp, unix, peers: Peers::Any }
+    }
+
+    fn told_apart(users: &PeerUsers, tcp: &[(TcpListener, SocketAddr)]) -> Result<Peers, ListenError> {
+        let addresses: Vec<_> = tcp.iter().map(|(_, address)| *address).collect();
+        Peers::new(users, &addresses).map_err(|error| ListenError::Peers { error })
+    }
+
+    /// Where TCP is listened on, first of all: the real port where the configuration leaves it to the system.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.tcp.first().map(|(_, address)| *address)
     }
 
-    /// The Unix socket's path.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        self.unix.as_ref().map(|unix| unix.path.path())
+    /// What people may put into a client: `http://127.0.0.1:8642`, `unix:/run/proxy.sock`.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        let tcp = self.tcp.iter().map(|(_, address)| format!("http://{address}"));
+        tcp.chain(self.unix.iter().map(|unix| format!("unix:{}", unix.path.display())))
     }
 
     /// Takes the sockets over into the runtime; with who may connect to them.
     pub(super) fn accepting(self) -> io::Result<(Accepting, Peers)> {
-        let (path, unix) = self.unix.map(|unix| (unix.path, unix.listener)).unzip();
-        let tcp = self.tcp.map(net::TcpListener::from_std).transpose()?;
-        let unix = unix.map(net::UnixListener::from_std).transpose()?;
-        Ok((Accepting { tcp, _path: path, unix }, self.peers))
+        let (mut paths, mut sockets) = (Vec::new(), Vec::new());
+        for (listener, _) in self.tcp {
+            sockets.push(Listening::Tcp(net::TcpListener::from_std(listener)?));
+        }
+        for Unix { bound, listener, .. } in self.unix {
+            paths.extend(bound);
+            sockets.push(Listening::Unix(net::UnixListener::from_std(listener)?));
+        }
+        Ok((Accepting { _paths: paths, sockets, turn: 0 }, self.peers))
     }
 }
 
 impl Accepting {
-    /// The next connection, of whichever socket: where both have one, neither is preferred.
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
-        tokio::select! {
-            accepted = async {
-                match &self.tcp {
-                    Some(listener) => listener.accept().await,
-                    None => pending().await,
+    /// The next connection, of whichever socket.
+    pub(super) async fn accept(&mut self) -> io::Result<Accepted> {
+        let (sockets, first) = (&self.sockets, self.turn);
+        self.turn = self.turn.wrapping_add(1);
+        poll_fn(|cx| {
+            let from_first = (0..sockets.len()).filter_map(|step| sockets.get((first + step) % sockets.len()));
+            for socket in from_first {
+                if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+                    return Poll::Ready(accepted);
                 }
-            } => accepted.and_then(|(stream, peer)| Ok(Accepted::Tcp { stream: stream.into_std()?, peer })),
-            accepted = async {
-                match &self.unix {
-                    Some(listener) => listener.accept().await,
-                    None => pending().await,
-                }
-            } => accepted.and_then(|(stream, _)| stream.into_std().map(Accepted::Unix)),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Listening {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
+                accepted.and_then(|(stream, peer)| Ok(Accepted::Tcp { stream: stream.into_std()?, peer }))
+            }),
+            Self::Unix(listener) => listener
+                .poll_accept(cx)
+                .map(|accepted| accepted.and_then(|(stream, _)| stream.into_std().map(Accepted::Unix))),
         }
     }
 }
@@ -159,11 +243,9 @@ impl Accepting {
 /// As a log line names them.
 impl fmt::Display for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(address) = self.address {
-            address.fmt(f)?;
-        }
-        let Some(path) = self.path() else { return Ok(()) };
-        write!(f, "{}unix:{}", if self.address.is_some() { ", " } else { "" }, path.display())
+        let tcp = self.tcp.iter().map(|(_, address)| address.to_string());
+        let names = tcp.chain(self.unix.iter().map(|unix| format!("unix:{}", unix.path.display())));
+        f.write_str(&names.collect::<Vec<_>>().join(", "))
     }
 }
 

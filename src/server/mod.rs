@@ -121,14 +121,14 @@ pub async fn serve<A: Answer>(
     clock: SharedClock,
     workers: &Workers,
 ) -> io::Result<Drained> {
-    let (listeners, peers) = listeners.accepting()?;
+    let (mut listeners, peers) = listeners.accepting()?;
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let entrance = Arc::new(Entrance { places, peers, refusals: Arc::new(Semaphore::new(refusing::PLACES)) });
     let server = Arc::new(Server { answer, limits, lifecycle, date: Arc::new(Date::new(clock)) });
     let (running, mut stillness) = Running::first();
     loop {
         let (accepted, place) = tokio::select! {
-            accepted = entrance.accept(&listeners) => accepted,
+            accepted = entrance.accept(&mut listeners) => accepted,
             () = server.lifecycle.ending() => break,
         };
         let (admitted, alive) =
@@ -217,7 +217,7 @@ async fn beginning<A>(
 
 impl Entrance {
     /// The next connection, once there is a place for it: until then callers wait in the listen queue.
-    async fn accept(&self, listeners: &Accepting) -> (Accepted, OwnedSemaphorePermit) {
+    async fn accept(&self, listeners: &mut Accepting) -> (Accepted, OwnedSemaphorePermit) {
         let Ok(place) = self.places.clone().acquire_owned().await else {
             // Nobody closes the semaphore.
             return pending().await;

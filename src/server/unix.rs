@@ -27,7 +27,9 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 /// and nobody else has a reason to take it.
 #[derive(Debug)]
 pub(super) struct Unix {
-    pub(super) path: Bound,
+    pub(super) path: PathBuf,
+    /// Of a socket of ours; whoever hands one over keeps its path.
+    pub(super) bound: Option<Bound>,
     pub(super) listener: UnixListener,
 }
 
@@ -68,17 +70,19 @@ impl Unix {
                  only this user can write to",
             );
         }
-        Ok(Self { path: bound, listener: socket.into() })
+        Ok(Self { path: path.to_owned(), bound: Some(bound), listener: socket.into() })
+    }
+
+    /// One that somebody else has bound.
+    pub(super) fn handed(listener: UnixListener) -> Self {
+        let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+        Self { path: path.unwrap_or_else(|| PathBuf::from("(no path)")), bound: None, listener }
     }
 }
 
 impl Bound {
     fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), is: identity(&fs::symlink_metadata(path)?) })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 }
 

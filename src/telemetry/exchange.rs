@@ -132,6 +132,12 @@ impl Exchange {
         }
     }
 
+    /// Whose request it is.
+    #[must_use]
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
     /// Takes down where the request came from, if anybody wants to know.
     pub fn comes_as<B>(&mut self, request: &Request<B>) {
         self.origin = self.recorder.wants_origins().then(|| Origin::of(request));

@@ -104,6 +104,7 @@ static OWN: &[Row] = &[
     free("/management/deployments"),
     free("/management/models"),
     free("/metrics"),
+    free("/quitquitquit"),
     free("/readyz"),
     free("/status"),
     free("/status/events"),

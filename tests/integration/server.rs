@@ -68,7 +68,7 @@ impl Answer for Odd {
 fn odd(header_timeout: Duration) -> (JoinHandle<std::io::Result<Drained>>, SocketAddr, Lifecycle) {
     let settings = ["upstream.endpoint=http://127.0.0.1:9".to_owned()];
     let limits = Limits { header_timeout, ..config(&settings).limits };
-    let here = Listen { tcp: Some("127.0.0.1:0".parse().unwrap()), unix: None };
+    let here = Listen { tcp: Some("127.0.0.1:0".parse().unwrap()), unix: None, may_be_remote: false };
     let listeners = Listeners::bind(&here, &PeerUsers::Any).unwrap();
     let address = listeners.address().unwrap();
     let clock: SharedClock = Arc::new(ManualClock::stopped());

@@ -53,7 +53,7 @@ async fn caller(path: &Path, http2: bool) -> Caller {
 }
 
 fn listen_at(path: &Path) -> Result<Listeners, ListenError> {
-    Listeners::bind(&Listen { tcp: None, unix: Some(path.to_owned()) }, &PeerUsers::Any)
+    Listeners::bind(&Listen { tcp: None, unix: Some(path.to_owned()), may_be_remote: false }, &PeerUsers::Any)
 }
 
 /// A path that a program left behind which was killed.
@@ -235,7 +235,7 @@ fn a_socket_that_was_left_behind_is_replaced() {
     let (_directory, path) = place();
     leave_behind(&path);
     let listeners = listen_at(&path).unwrap();
-    assert_eq!(listeners.path(), Some(&*path));
+    assert_eq!(listeners.urls().collect::<Vec<_>>(), [format!("unix:{}", path.display())]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     std::os::unix::net::UnixStream::connect(&path).unwrap();
     drop(listeners);

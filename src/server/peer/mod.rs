@@ -70,16 +70,16 @@ pub enum LookupError {
 }
 
 impl Peers {
-    /// `users`, some of whom connect to `tcp`, if that is listened on. Whether they can be told apart there is tried with a
-    /// connection to ourselves.
-    pub(super) fn new(users: &PeerUsers, tcp: Option<SocketAddr>) -> Result<Self, LookupError> {
+    /// `users`, some of whom connect to these addresses. Whether they can be told apart there is tried with connections to
+    /// ourselves.
+    pub(super) fn new(users: &PeerUsers, tcp: &[SocketAddr]) -> Result<Self, LookupError> {
         let users = match users {
             PeerUsers::Any => return Ok(Self::Any),
             PeerUsers::Same => vec![geteuid().as_raw(), 0],
             PeerUsers::Only(users) => users.clone(),
         };
         let nobody = nobody();
-        let diag = tcp.map(|address| tried(address, nobody)).transpose()?;
+        let diag = tcp.iter().map(|address| tried(*address, nobody)).collect::<Result<Vec<_>, _>>()?.pop();
         Ok(Self::Only { users, nobody, diag })
     }
 
@@ -164,17 +164,17 @@ mod tests {
     #[test]
     fn it_is_found_out_whether_users_can_be_told_apart() {
         for address in ["127.0.0.1:0", "[::1]:0", "127.0.0.2:0"] {
-            Peers::new(&PeerUsers::Same, address.parse().ok()).expect("this system can");
+            Peers::new(&PeerUsers::Same, &[address.parse().expect("an address")]).expect("this system can");
         }
     }
 
     #[test]
     fn the_same_user_is_ours_and_root() {
-        let Peers::Only { users, .. } = Peers::new(&PeerUsers::Same, None).expect("peers") else {
+        let Peers::Only { users, .. } = Peers::new(&PeerUsers::Same, &[]).expect("peers") else {
             panic!("nobody else")
         };
         assert_eq!(users, [geteuid().as_raw(), 0]);
-        let Peers::Only { users, .. } = Peers::new(&PeerUsers::Only(vec![7]), None).expect("peers") else {
+        let Peers::Only { users, .. } = Peers::new(&PeerUsers::Only(vec![7]), &[]).expect("peers") else {
             panic!("nobody else")
         };
         assert_eq!(users, [7], "root has to be named");

@@ -1,33 +1,44 @@
 //! `serve`: the proxy, from its configuration to its last request.
 
+mod doors;
+mod signals;
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ClientConfig;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, block_on_here, say};
+use super::{Failure, block_on_here};
+use crate::admin::{self, Admin};
 use crate::app::{App, Books, BuildError};
-use crate::clock::SystemClock;
+use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Environment, Overrides};
 use crate::confine;
 use crate::identity::credential::{self, Credentials};
 use crate::ledger::{FileError, Ledger, Patience};
 use crate::lifecycle::Lifecycle;
-use crate::server::{Drained, Listeners, serve};
+use crate::server::{Drained, serve};
+use crate::systemd::{self, Event, Handed, Manager};
 use crate::telemetry::logs;
 use crate::telemetry::otlp::Export;
 use crate::tls;
 use crate::workers::Workers;
 
+pub(super) use doors::Doors;
+use signals::Signals;
+
 pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<(), Failure> {
     let config = Config::load(environment, overrides)?;
+    // Before there are threads.
+    let handed = Handed::take(environment)?;
     let logs = logs::start(&config.telemetry, environment)?;
     confine::hide_memory();
     open_many_files();
     let tls = tls::client(&config.upstream.authorities)?;
-    let listeners = Listeners::bind(&config.listen, &config.access.peer_users)?;
+    let doors = Doors::open(&config, handed)?;
+    let manager = Manager::connect(environment);
     // Dropped before the log: it has things to say.
     let mut ledger = ledger(&config)?;
     let writable: Vec<_> = ledger.iter().map(|ledger| ledger.directory().to_owned()).collect();
@@ -36,7 +47,7 @@ pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<()
     // Only now: a thread of before would not be confined.
     logs.write().map_err(Failure::Runtime)?;
     ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
-    let outcome = block_on_here(proxy(&config, tls, listeners, books(ledger.as_ref()), |_| ()));
+    let outcome = block_on_here(proxy(&config, tls, doors, books(ledger.as_ref()), &manager, |_| ()));
     if let Some(ledger) = ledger {
         close(ledger, &outcome);
     }
@@ -58,12 +69,13 @@ pub(super) fn books(ledger: Option<&Ledger>) -> Books {
     Books { observers: ledger.map(Ledger::observer).into_iter().collect(), ledger: ledger.map(Ledger::condition) }
 }
 
-/// Serves until a signal says to stop. `announce` is called with the address once a caller can be answered.
+/// Serves until somebody says to stop. `announce` is called with the address once a caller can be answered.
 pub(super) async fn proxy(
     config: &Config,
     tls: ClientConfig,
-    listeners: Listeners,
+    doors: Doors,
     mut books: Books,
+    manager: &Manager,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
@@ -74,47 +86,72 @@ pub(super) async fn proxy(
     let app = App::new(config, &tls, &credentials, clock.clone(), lifecycle.clone(), books)?;
 
     let signals = Signals::install().map_err(Failure::Runtime)?;
-    if let Some(address) = listeners.address() {
-        say(&format!("listening on http://{address}"));
-    }
-    if let Some(path) = listeners.path() {
-        say(&format!("listening on unix:{}", path.display()));
-    }
-    if let Some(address) = listeners.address() {
+    doors.announce();
+    if let Some(address) = doors.callers.address() {
         announce(address);
     }
     config.telemetry.ignored.iter().for_each(|problem| tracing::warn!("{problem}"));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        address = %listeners,
+        address = %doors.callers,
+        admin = doors.admin.as_ref().map(display),
         upstream = %config.upstream.endpoint,
         credential = credential::name(&config.credential.source),
         "serving",
     );
     app.start();
     let workers = Workers::start().map_err(Failure::Runtime)?;
-    let serving = serve(listeners, app, config.limits, lifecycle.clone(), clock, &workers);
-    tokio::pin!(serving);
-    let signals = tokio::select! {
-        // Serving ends by a signal alone.
-        ended = &mut serving => return ended.map(|_| ()).map_err(Failure::Runtime),
-        signals = signals.first(lifecycle) => signals,
-    };
-    let ending = async {
-        let drained = serving.await;
+    manager.tell(Event::Ready(&doors.callers.to_string()));
+    let working = async {
+        let drained = answer(config, doors, app, &lifecycle, clock, &workers).await;
         if let Some(export) = export {
             export.end().await;
         }
         drained
     };
+    let hears = async {
+        let stopping = async {
+            lifecycle.ending().await;
+            manager.tell(Event::Stopping);
+        };
+        tokio::join!(stopping, systemd::watch(manager, &workers)).1
+    };
     tokio::select! {
-        drained = ending => match drained.map_err(Failure::Runtime)? {
+        // In this order: what begins the end is told before it may be over.
+        biased;
+        () = signals.twice(&lifecycle) => return Err(Failure::CutOff),
+        never = hears => match never {},
+        drained = working => match drained.map_err(Failure::Runtime)? {
             Drained::Completely => tracing::info!("stopped"),
             Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
         },
-        () = signals.second() => return Err(Failure::CutOff),
     }
     Ok(())
+}
+
+/// Answers callers until the end, and whoever probes until there are no callers left: it hears that the end has begun.
+async fn answer(
+    config: &Config,
+    Doors { callers, admin }: Doors,
+    app: App,
+    lifecycle: &Lifecycle,
+    clock: SharedClock,
+    workers: &Workers,
+) -> io::Result<Drained> {
+    let end_of_probes = Lifecycle::new();
+    let probed = async {
+        let Some(listeners) = admin else { return Ok(()) };
+        let quits = config.admin.filter(|admin| admin.quits).map(|_| lifecycle.clone());
+        let (answer, limits) = (Admin::new(&app, &config.access, quits), admin::limits(config.limits));
+        // By this thread, where callers are only accepted: however much the others have to do.
+        serve(listeners, answer, limits, end_of_probes.clone(), clock.clone(), &Workers::none()).await.map(drop)
+    };
+    let called = async {
+        let drained = serve(callers, app.clone(), config.limits, lifecycle.clone(), clock.clone(), workers).await;
+        end_of_probes.end();
+        drained
+    };
+    tokio::try_join!(called, probed).map(|(drained, ())| drained)
 }
 
 /// Each caller takes two file descriptors, and the system's default of 1024 is a courtesy to programs that use `select`: as
@@ -123,42 +160,5 @@ pub(super) fn open_many_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::debug!(%error, "cannot raise the limit of open files");
-    }
-}
-
-/// The signals that mean something to a server.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Installed so that losing the terminal ends nothing.
-    _hangup: Signal,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            _hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the first signal and begins the end.
-    async fn first(mut self, lifecycle: Lifecycle) -> Self {
-        self.next().await;
-        tracing::info!("stopping: running requests go on, new connections are refused; a second signal ends at once");
-        lifecycle.end();
-        self
-    }
-
-    async fn second(mut self) {
-        self.next().await;
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
