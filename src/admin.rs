@@ -98,3 +98,44 @@ impl Answer for Admin {
         self.0.app.refuse(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::header::HOST;
+
+    use super::*;
+    use crate::app::Books;
+    use crate::clock::ManualClock;
+    use crate::config::{Config, Overrides};
+    use crate::identity::credential::Credentials;
+    use crate::tls;
+
+    #[tokio::test]
+    async fn another_machine_is_told_how_it_does_without_a_key_and_nothing_is_lent() {
+        let settings = ["upstream.endpoint=http://127.0.0.1:9", "access.require_key=true", "apps.a.key=hunter2"];
+        let assignments = settings.map(str::to_owned).to_vec();
+        let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
+        let (tls, clock) = (tls::client(&[]).expect("TLS"), Arc::new(ManualClock::stopped()));
+        let credentials = Credentials::new(&config, tls.clone(), clock.clone()).expect("credentials");
+        let app = App::new(&config, &tls, &credentials, clock, Lifecycle::new(), Books::default()).expect("an app");
+        let admin = Admin::new(&app, &config.access, None);
+        for (path, status) in [
+            ("/healthz", 200),
+            ("/readyz", 503),
+            ("/status", 200),
+            ("/metrics", 200),
+            ("/", 404),
+            ("/status/events", 404),
+            ("/v1/models", 404),
+            ("/openai/v1/models", 404),
+            ("/management/models", 404),
+            ("/quitquitquit", 404),
+        ] {
+            let content = Content::nothing_from_afar();
+            let request = Request::get(path).header(HOST, "192.0.2.1:8643").body(content).expect("a request");
+            assert_eq!(admin.answer(request).await.status(), status, "{path}");
+        }
+    }
+}

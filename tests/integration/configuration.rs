@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use aoai_auth_proxy::config::{
-    App, Config, CredentialSource, Environment, HostName, IdentityName, KeyDigest, ManagedIdentity, Overrides,
+    Admin, App, Config, CredentialSource, Environment, HostName, IdentityName, KeyDigest, ManagedIdentity, Overrides,
     PeerUsers,
 };
 use aoai_auth_proxy::tls;
@@ -179,9 +179,60 @@ async fn what_would_lend_the_identity_to_everybody_is_refused() {
         ),
         (&[], &["--listen", ""], &["listen.address", "listen.unix_socket"]),
         (&[], &["--listen", "localhost"], &["listen.address", "127.0.0.1:8642"]),
+        (
+            &[("AOAI_PROXY__LISTEN__ADDRESS", "")],
+            &[],
+            &["`listen.address` = \"\" (from environment variable AOAI_PROXY__LISTEN__ADDRESS)", "listen.unix_socket"],
+        ),
         (&[], &["--set", "listen.allow_remote=maybe"], &["listen.allow_remote", "true or false"]),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn the_listener_for_probes_has_a_place_of_its_own() {
+    each_is_refused(&[
+        (
+            &[],
+            &["--set", "admin.address=0.0.0.0:8642"],
+            &["`admin.address` = \"0.0.0.0:8642\" (from command line --set)", "port of listen.address"],
+        ),
+        (&[], &["--set", "admin.address=localhost"], &["admin.address", "an address and a port"]),
+        (
+            &[("AOAI_PROXY__ADMIN__QUITQUITQUIT", "true")],
+            &[],
+            &["`admin.quitquitquit` = \"true\"", "set admin.address", "127.0.0.1:8643"],
+        ),
+        (&[], &["--set", "admin.quitquitquit=yes"], &["admin.quitquitquit", "true or false"]),
+    ])
+    .await;
+    let admin = |variables: &[_], settings: &[_]| load(variables, settings).unwrap().admin;
+    assert_eq!(admin(&[], &[]), None);
+    assert_eq!(admin(&[("AOAI_PROXY__ADMIN__ADDRESS", "")], &[]), None);
+    let address = "0.0.0.0:8643".parse().unwrap();
+    assert_eq!(admin(&[], &["admin.address=0.0.0.0:8643"]), Some(Admin { address, quits: false }));
+    let quits = [("AOAI_PROXY__ADMIN__QUITQUITQUIT", "true")];
+    assert_eq!(admin(&quits, &["admin.address=0.0.0.0:8643"]), Some(Admin { address, quits: true }));
+    // Any free port is another one.
+    assert!(admin(&[], &["listen.address=127.0.0.1:0", "admin.address=127.0.0.1:0"]).is_some());
+}
+
+/// Of the keys that can be nothing at all, an empty variable says that, like an empty text in a file; of others it says nothing.
+#[test]
+fn an_empty_variable_says_none_where_there_can_be_none() {
+    let variables = [
+        ("AOAI_PROXY__LISTEN__ADDRESS", ""),
+        ("AOAI_PROXY__LISTEN__UNIX_SOCKET", "/run/proxy.sock"),
+        ("AOAI_PROXY__TELEMETRY__OTLP_ENDPOINT", ""),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+        ("AOAI_PROXY__UPSTREAM__SCOPE", ""),
+        ("AOAI_PROXY__LIMITS__MAX_BODY", ""),
+    ];
+    let config = load(&variables, &[]).unwrap();
+    assert_eq!((config.listen.tcp, config.telemetry.otlp.is_none()), (None, true));
+    assert_eq!(config.limits.max_body, 512 << 20);
+    let stronger = load(&variables, &["listen.address=127.0.0.1:1"]).unwrap();
+    assert_eq!(stronger.listen.tcp, "127.0.0.1:1".parse().ok());
 }
 
 #[tokio::test]

@@ -69,6 +69,21 @@ async fn it_waits_for_a_proxy_that_starts() {
 }
 
 #[tokio::test]
+async fn the_listener_for_probes_is_asked_if_there_is_one() {
+    let azure = emulator().await;
+    let mut running = Running::start(serve(&azure).args(["--set", "admin.address=127.0.0.1:0"])).await;
+    let admin = running.admin().await.replace("http://", "admin.address=");
+    let nowhere = ["--set", "listen.address=127.0.0.1:9"];
+    let asked = [&nowhere[..], &["--set", &admin]].concat();
+    assert_eq!(outcome(&mut health(&azure, &asked)).await, (0, "ok\n".to_owned(), String::new()));
+    let (code, ..) = outcome(&mut health(&azure, &[&asked[..], &["--listen", "127.0.0.1:9"]].concat())).await;
+    assert_eq!(code, 1, "whoever says where means that");
+    let at = at(running.address());
+    let unknown = ["--set", &at, "--set", "admin.address=127.0.0.1:0"];
+    assert_eq!(outcome(&mut health(&azure, &unknown)).await.0, 0, "a port that is not known is not asked");
+}
+
+#[tokio::test]
 async fn a_port_that_nobody_knows_is_said_to_be_none() {
     let azure = emulator().await;
     let (code, _, errors) =

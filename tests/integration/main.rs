@@ -12,6 +12,7 @@ mod program;
 mod support;
 mod wire;
 
+mod admin;
 mod apps;
 mod authorize;
 mod binary;
@@ -62,6 +63,8 @@ mod server;
 mod shutdown;
 mod stale;
 mod stream;
+#[cfg(target_os = "linux")]
+mod systemd;
 mod tokens;
 mod tools;
 mod transparency;

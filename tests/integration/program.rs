@@ -60,6 +60,12 @@ impl Running {
         within(client().get(format!("{}{path}", self.url)).send()).await.unwrap()
     }
 
+    /// Where probes are answered: what it says next.
+    pub(crate) async fn admin(&mut self) -> String {
+        let line = within(self.output.next_line()).await.unwrap().expect("it says where");
+        line.strip_prefix("admin on ").expect("the address for probes comes next").to_owned()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.url.strip_prefix("http://").unwrap().parse().unwrap()
     }

@@ -107,7 +107,7 @@ async fn a_second_signal_ends_at_once() {
     refuses_connections(&running).await;
     running.process().signal(Signal::TERM);
     let (code, log) = running.end().await;
-    assert_ne!(code, 0, "it was not an orderly stop: {log}");
+    assert_eq!(code, 1, "it was not an orderly stop: {log}");
     assert!(!log.contains("panicked"), "{log}");
     for (_caller, content) in streams {
         assert!(within(content.collect()).await.is_err(), "broken off, not ended");
