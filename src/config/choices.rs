@@ -132,7 +132,8 @@ impl TryFrom<String> for LogLevel {
 }
 
 /// The proxy's own modules and the lines of requests, which directives may name without the crate before it.
-const OURS: [&str; 22] = [
+const OURS: [&str; 24] = [
+    "admin",
     "app",
     "apps",
     "cli",
@@ -152,6 +153,7 @@ const OURS: [&str; 22] = [
     "request",
     "server",
     "status",
+    "systemd",
     "telemetry",
     "tls",
     "workers",

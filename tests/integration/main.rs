@@ -39,6 +39,8 @@ mod health;
 mod history;
 mod interim;
 mod ledger;
+#[cfg(target_os = "linux")]
+mod lifecycle;
 mod limits;
 mod logs;
 mod management;
@@ -56,6 +58,8 @@ mod proxied;
 mod readiness;
 mod reference;
 mod renewal;
+#[cfg(target_os = "linux")]
+mod rolling;
 mod run;
 mod schema;
 mod secrets;

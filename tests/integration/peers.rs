@@ -42,7 +42,7 @@ fn is_root() -> bool {
 }
 
 /// A directory that every user can look into.
-fn open_directory() -> TempDir {
+pub(crate) fn open_directory() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
     directory
@@ -120,7 +120,7 @@ impl World {
 }
 
 /// `serve` as `uid`, with whatever it reads where it can read it.
-fn command(azure: &Emulator, directory: &Path, starter: &[&str], uid: u32, settings: &[&str]) -> Command {
+pub(crate) fn command(azure: &Emulator, directory: &Path, starter: &[&str], uid: u32, settings: &[&str]) -> Command {
     let usual = serve(azure);
     let authority = directory.join("ca.pem");
     fs::copy(azure.ca_file(), &authority).unwrap();

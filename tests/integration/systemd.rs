@@ -65,8 +65,6 @@ impl Manager {
 async fn it_is_told_of_the_beginning_of_life_and_of_the_end() {
     for is_abstract in [false, true] {
         let (azure, manager) = (emulator().await, Manager::new(is_abstract));
-        // To serve is one thing, to have a token another.
-        azure.control().fault(Fault::new(Route::Imds, Action::status(400)).times(1));
         let variables = [("NOTIFY_SOCKET", manager.name.as_str()), ("WATCHDOG_USEC", "100000")];
         let running = Running::start(serve(&azure).envs(variables)).await;
         let told = manager.hears().await;
@@ -75,8 +73,6 @@ async fn it_is_told_of_the_beginning_of_life_and_of_the_end() {
         for _ in 0..3 {
             assert_eq!(manager.hears().await, "WATCHDOG=1\n");
         }
-        within(async { while running.get("/readyz").await.status() != 200 {} }).await;
-
         azure.control().fault(Fault::new(Route::Chat, Action::Hold { after_events: 1 }).times(1));
         let mut caller = Caller::connect(running.address(), false).await;
         let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
@@ -91,6 +87,16 @@ async fn it_is_told_of_the_beginning_of_life_and_of_the_end() {
         let (code, log) = running.end().await;
         assert_eq!(code, 0, "{log}");
     }
+}
+
+/// To serve is one thing, to have a token another.
+#[tokio::test]
+async fn it_is_told_so_before_there_is_a_token() {
+    let (azure, manager) = (emulator().await, Manager::new(false));
+    azure.control().fault(Fault::new(Route::Imds, Action::status(400)));
+    let running = Running::start(serve(&azure).env("NOTIFY_SOCKET", &manager.name)).await;
+    assert!(manager.hears().await.starts_with("READY=1\n"));
+    assert_eq!(running.get("/readyz").await.status(), 503);
 }
 
 #[tokio::test]
