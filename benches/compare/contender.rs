@@ -10,16 +10,20 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use aoai_auth_proxy::emulator::Emulator;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::process::Tree;
 use crate::upstream::Upstream;
 
-const OURS: &str = env!("CARGO_BIN_EXE_aoai-auth-proxy");
+/// The build of our program that was named, instead of cargo's.
+pub(crate) static OURS: OnceLock<OsString> = OnceLock::new();
 /// Another build of it, if one was named.
 pub(crate) static OTHER: OnceLock<OsString> = OnceLock::new();
 /// How long a program has to start.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it has to end, once it was told to.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// What the peers send: no more is known about it.
 const BEARER: &str = "a-bearer-that-stays-the-same";
 
@@ -90,12 +94,12 @@ impl Contender {
         let directory = tempfile::tempdir().expect("a directory");
         let address = free_address();
         let command = match self {
-            Self::Ours => ours(OURS.into(), address, upstream, azure, &quiet()),
+            Self::Ours => ours(built(), address, upstream, azure, &quiet()),
             Self::Http2 => {
                 let endpoint = format!("upstream.endpoint=https://{}", upstream.http2);
-                ours(OURS.into(), address, upstream, azure, &[quiet(), vec![endpoint]].concat())
+                ours(built(), address, upstream, azure, &[quiet(), vec![endpoint]].concat())
             }
-            Self::Observed => ours(OURS.into(), address, upstream, azure, &observed(upstream, directory.path())),
+            Self::Observed => ours(built(), address, upstream, azure, &observed(upstream, directory.path())),
             Self::Other => ours(OTHER.get().expect("a program").clone(), address, upstream, azure, &quiet()),
             Self::Nginx => nginx(address, upstream, directory.path()),
             Self::Haproxy => haproxy(address, upstream, directory.path()),
@@ -127,18 +131,33 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its children with it: a process whose parent is gone would go on.
-        for process in self.tree().processes().into_iter().rev() {
-            let pid = rustix::process::Pid::from_raw(process.cast_signed()).expect("a process has a number");
-            // Gone by itself.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let processes = self.tree().processes();
+        send(self.child.id(), Signal::TERM);
+        let began = Instant::now();
+        while began.elapsed() < LAST_PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // Its children with it: a process whose parent is gone would go on.
+            processes.into_iter().rev().for_each(|process| send(process, Signal::KILL));
+            let _ = self.child.wait();
+        }
         if std::thread::panicking() {
             let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
             eprintln!("what it said:\n{}", log.lines().take(20).collect::<Vec<_>>().join("\n"));
         }
     }
+}
+
+/// It may have gone by itself.
+fn send(process: u32, signal: Signal) {
+    let pid = Pid::from_raw(process.cast_signed()).expect("a process has a number");
+    let _ = kill_process(pid, signal);
+}
+
+/// Our program.
+fn built() -> OsString {
+    OURS.get().cloned().unwrap_or_else(|| env!("CARGO_BIN_EXE_aoai-auth-proxy").into())
 }
 
 /// One that nobody has at the moment.

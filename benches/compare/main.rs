@@ -22,19 +22,20 @@ use std::time::Duration;
 use aoai_auth_proxy::emulator::{Emulator, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use contender::{Contender, OTHER};
+use contender::{Contender, OTHER, OURS};
 use load::Target;
 use table::Table;
 use upstream::Upstream;
 use work::Work;
 
 const USAGE: &str =
-    "usage: cargo bench --bench compare -- [--rounds N] [--seconds N] [--work WORD[,WORD…]] [--only NAME[,NAME…]] [--other PATH]
+    "usage: cargo bench --bench compare -- [--rounds N] [--seconds N] [--work WORD[,WORD…]] [--only NAME[,NAME…]] [--ours PATH] [--other PATH]
 
   --rounds N    how often each does each kind of work (5)
   --seconds N   for how long each time (3)
   --work WORD   small, one, rate, large, paced, burst, connect, download, upload, idle (all)
   --only NAME   ours, http2, observed, other, nginx, haproxy (all that there are)
+  --ours PATH   the program (as cargo has built it)
   --other PATH  another build of the program";
 
 /// Nobody between the caller and the resource.
@@ -105,6 +106,7 @@ fn asked() -> Option<Asked> {
                     .collect::<Option<_>>()?;
             }
             "--only" => contenders = value.split(',').map(Contender::called).collect::<Option<_>>()?,
+            "--ours" => OURS.set(value.into()).ok()?,
             "--other" => OTHER.set(value.into()).ok()?,
             _ => return None,
         }
