@@ -22,6 +22,9 @@
 //!    task reads it off the connection (`forward/http1/`), and what came together goes on together; when it ends, the
 //!    connection returns to the pool and the request gets its line in the log.
 //!
+//! Probes can have a listener of their own: [`admin::Admin`] answers there, with the same routes of [`status`] and without what
+//! lends the identity.
+//!
 //! Whatever keeps this from happening is an [`error::ProxyError`], and only [`error`] chooses a status for it.
 //!
 //! # The rooms
@@ -31,6 +34,7 @@
 //! | module | what it is responsible for |
 //! | --- | --- |
 //! | [`cli`] | the command line: one file, or one directory, a subcommand |
+//! | [`admin`] | what is answered on the listener for probes |
 //! | [`app`] | the router, and the order of everything that happens to a request |
 //! | [`guard`] | who may call at all: names and origins |
 //! | [`management`] | the management plane's lists, all pages joined: a region's models, the account's deployments; and the list of models that these make |
@@ -38,6 +42,7 @@
 //! | [`explain`] | what a refusal of the resource means, and what a person can do about it |
 //! | [`status`] | `/healthz`, `/readyz`, `/metrics`, `/status`, what changes in it as events, and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
+//! | [`systemd`] | what a service manager hands over and is told: sockets, readiness, signs of life |
 //! | [`workers`] | the threads that serve callers, one for each processor |
 //! | `http1` | the grammar of HTTP/1.1, for both sides: lines, fields, where content ends |
 //! | [`identity`] | credentials, and the store that shares their tokens |
@@ -60,6 +65,8 @@
 //! - Only `telemetry/otlp/` writes and reads Protocol Buffers: OTLP's messages, from what was counted or straight from a
 //!   request, without OpenTelemetry's SDK between.
 //! - Only `clock.rs` asks for wall time. Only [`identity::schedule`] judges a token's age.
+//! - Only `systemd/` imports `listenfd`, which takes the variables that say what was handed over once [`config`]'s snapshot has them;
+//!   what it takes is served under the rules of sockets of our own (`server/listen.rs`).
 //! - Only `ledger/` imports `rusqlite`; requests touch its counts in memory, and never the file.
 //! - Only `error.rs` turns a failure into a status.
 //! - While it serves, only `telemetry/queue.rs` writes to standard error, in a thread of its own: nobody waits for whoever

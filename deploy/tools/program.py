@@ -7,7 +7,7 @@ import tempfile
 import tomllib
 
 # Keys that the files count on and the program does not have yet. What it has must not stand here.
-AWAITED = {"admin.address", "admin.quitquitquit"}
+AWAITED = set()
 SECTIONS = "listen|upstream|azure|credential|management|access|limits|usage|prices|telemetry|apps|admin"
 PREFIX = "AOAI_PROXY__"
 # What a platform adds, by the credential's kind; and, everywhere, metadata that nobody asks.

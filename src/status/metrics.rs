@@ -36,7 +36,7 @@ pub fn tell(readiness: &Arc<Readiness>, recorder: &Recorder, metrics: &Metrics) 
         )?,
         now(
             "aoai_proxy_open_connections",
-            "Connections of callers, the one that reads this among them.",
+            "Connections of callers; not those to the admin listener.",
             &recorder.connections,
         )?,
         refreshes(readiness.clone())?,

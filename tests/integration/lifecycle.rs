@@ -243,13 +243,11 @@ async fn two_hundred_streams_fit_into_32_mebibytes() {
     const MOST: u64 = 32 * MIB;
     let azure = emulator().await;
     let group = Limited::to(MOST);
-    let running = match &group {
-        Some(group) => Running::start(&mut group.within(&serve(&azure))).await,
-        None => {
-            println!("skipped: that the kernel keeps to the limit; no control group can be made here");
-            Running::start(&mut serve(&azure)).await
-        }
-    };
+    let mut command = group.as_ref().map_or_else(|| serve(&azure), |group| group.within(&serve(&azure)));
+    if group.is_none() {
+        println!("skipped: that the kernel keeps to the limit; no control group can be made here");
+    }
+    let running = Running::start(&mut command).await;
     let streams = streams(&running, &azure, STREAMS).await;
     for _ in 0..20 {
         assert_eq!(running.get("/v1/models").await.status(), 200);

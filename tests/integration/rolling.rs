@@ -143,7 +143,7 @@ async fn goes_on(balancer: &Path, number: usize, enough: &AtomicBool, made: &Ato
     while mine < LEAST || !enough.load(Ordering::Relaxed) {
         let mut caller = Caller::over(UnixStream::connect(balancer).await.unwrap(), false).await;
         for turn in 0..3 {
-            failures.extend(asks(&mut caller, (number + turn) % 2 == 0).await.err());
+            failures.extend(asks(&mut caller, (number + turn).is_multiple_of(2)).await.err());
             mine += 1;
             made.fetch_add(1, Ordering::Relaxed);
         }
@@ -168,7 +168,7 @@ async fn replicas_are_restarted_one_after_the_other_and_no_request_fails() {
     azure.control().fault(Fault::new(Route::Chat, Action::Hold { after_events: 1 }).times(1));
     let mut caller = Caller::over(UnixStream::connect(balancer.path("callers")).await.unwrap(), false).await;
     let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
-    let long = within(caller.send(request.body(Body::from(chat(true).to_string())).unwrap())).await.unwrap();
+    let lasting = within(caller.send(request.body(Body::from(chat(true).to_string())).unwrap())).await.unwrap();
     within(azure.control().until(|state| state.streams_held == 1)).await;
     let mut has_it = 0;
     while balancer.under_way(has_it).await == 0 {
@@ -204,7 +204,7 @@ async fn replicas_are_restarted_one_after_the_other_and_no_request_fails() {
         replicas[replica] = Some(places[replica].start(&azure).await);
         balancer.set(replica, "ready").await;
     }
-    assert!(within(long.into_body().collect()).await.unwrap().to_bytes().ends_with(b"data: [DONE]\n\n"));
+    assert!(within(lasting.into_body().collect()).await.unwrap().to_bytes().ends_with(b"data: [DONE]\n\n"));
     enough.store(true, Ordering::Relaxed);
     let mut failures = Vec::new();
     for caller in callers {
