@@ -23,6 +23,8 @@ use crate::server::{Answer, Content};
 
 /// Connections at a time: probes are few, and whoever reaches this must not make the proxy run out of descriptors.
 const MAX_CONNECTIONS: usize = 64;
+/// How long each may last: whoever keeps all of them must not keep probes out.
+const LONGEST: Duration = Duration::from_secs(10);
 /// The longest that a request's head may take, whatever callers are given.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last answers may take once everything else has ended.
@@ -96,6 +98,10 @@ impl Answer for Admin {
 
     fn refuse(&self, error: ProxyError) -> Response<AppBody> {
         self.0.app.refuse(error)
+    }
+
+    fn longest(&self) -> Option<Duration> {
+        Some(LONGEST)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Connections from callers: accepted, limited, given deadlines, drained. HTTP/1.1 and HTTP/2 in, requests out; knows
 //! nothing of Azure.
 
+mod brief;
 mod content;
 mod date;
 mod expendable;
@@ -73,6 +74,11 @@ pub trait Answer: Clone + Send + Sync + 'static {
         let _ = uid;
     }
 
+    /// How long a connection may last at most, if there are so few that none may be kept.
+    fn longest(&self) -> Option<Duration> {
+        None
+    }
+
     /// Where callers' connections are counted.
     fn connections(&self) -> Count {
         Count::default()
@@ -131,11 +137,20 @@ pub async fn serve<A: Answer>(
             accepted = entrance.accept(&mut listeners) => accepted,
             () = server.lifecycle.ending() => break,
         };
-        let (admitted, alive) =
-            (admit(server.clone(), entrance.clone(), accepted, place, running.clone()), running.clone());
-        workers.serve(async move {
-            alive.unless_cut_off(admitted).await;
-        });
+        let (server, alive) = (server.clone(), running.clone());
+        let (entrance, running) = (entrance.clone(), running.clone());
+        let admitted = move |server| admit(server, entrance, accepted, place, running);
+        if let Some(longest) = server.answer.longest() {
+            let brief = brief::converse(server, longest, admitted);
+            workers.serve(async move {
+                alive.unless_cut_off(brief).await;
+            });
+        } else {
+            let admitted = admitted(server);
+            workers.serve(async move {
+                alive.unless_cut_off(admitted).await;
+            });
+        }
     }
     // Callers that connect from now on are refused instead of left waiting.
     drop(listeners);

@@ -135,6 +135,22 @@ async fn callers_that_take_all_places_leave_it_its_own() {
     finishes(&azure, content).await;
 }
 
+/// Its places are few, and nobody has one for long.
+#[tokio::test]
+async fn whoever_keeps_all_places_does_not_keep_them() {
+    let azure = emulator().await;
+    let (_running, admin) = with(&azure, &[]).await;
+    let address = admin.trim_start_matches("http://").parse().unwrap();
+    let mut callers = Vec::new();
+    for number in 0..64 {
+        let mut caller = Caller::connect(address, number % 2 == 0).await;
+        let request = Request::get("/healthz").body(Body::empty()).unwrap();
+        assert_eq!(within(caller.send(request)).await.unwrap().status(), 200);
+        callers.push(caller);
+    }
+    assert_eq!(get(&format!("{admin}/healthz")).await.status(), 200);
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn whoever_may_not_call_may_probe() {
