@@ -35,33 +35,34 @@ fn at_most(counted: u64) -> LibraryBenchmarkConfig {
 }
 
 #[library_benchmark]
-#[bench::of_a_chat(args = (steps::address()), config = at_most(1_000))]
+#[bench::of_a_chat(args = (steps::address()), config = at_most(2_250))]
 fn path_mapped(address: Uri) -> Option<PathAndQuery> {
     steps::map(black_box(&address))
 }
 
 #[library_benchmark]
-#[bench::of_a_chat(args = ((steps::asked(), steps::answered())), config = at_most(1_000))]
+#[bench::of_a_chat(args = ((steps::asked(), steps::answered())), config = at_most(4_000))]
 fn fields_cleaned(fields: (HeaderMap, HeaderMap)) -> (HeaderMap, HeaderMap) {
     steps::clean(black_box(fields))
 }
 
 #[library_benchmark]
-#[bench::held(args = (Tokens::held()), config = at_most(1_000))]
+#[bench::held(args = (Tokens::held()), config = at_most(270))]
 fn token_taken(tokens: Tokens) -> (Option<HeaderValue>, Tokens) {
     (tokens.authorization(), tokens)
 }
 
 #[library_benchmark]
-#[bench::of_a_chat(args = ((JSON, chat())), config = at_most(1_000))]
-#[bench::of_a_stream(args = ((EVENTS, chat_chunks())), config = at_most(1_000))]
+#[bench::of_a_chat(args = ((JSON, chat())), config = at_most(12_700))]
+#[bench::of_a_stream(args = ((EVENTS, chat_chunks())), config = at_most(841_000))]
 fn usage_read((kind, content): (&'static str, String)) -> Option<u64> {
     contents::tokens(&contents::of_kind(kind), black_box(content.as_bytes()))
 }
 
 // Whole requests, from one socket to the other and back, a hundred of them.
 #[library_benchmark]
-#[bench::a_hundred_chats(args = (Passing::start()), config = at_most(1_000))]
+#[bench::over_http1(args = (Passing::start(false)), config = at_most(10_200_000))]
+#[bench::over_http2(args = (Passing::start(true)), config = at_most(20_400_000))]
 fn requests_passed(passing: Passing) -> Passing {
     passing.all()
 }

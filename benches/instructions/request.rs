@@ -23,11 +23,7 @@ const REQUESTS: usize = 100;
 /// How many are not, before: connections are made, and everything was done once.
 const BEFORE: usize = 20;
 
-const REQUEST: &str = concat!(
-    "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\naccept-encoding: gzip, deflate\r\naccept: application/json\r\n",
-    "content-type: application/json\r\nuser-agent: OpenAI/Python 2.8.0\r\nauthorization: Bearer unused\r\ncontent-length: 87\r\n\r\n",
-    r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"one two three four five"}]}"#
-);
+const CONTENT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"one two three four five"}]}"#;
 
 /// A caller that is about to ask, and the proxy that is about to pass it on.
 pub(crate) struct Passing {
@@ -38,9 +34,10 @@ pub(crate) struct Passing {
 }
 
 impl Passing {
-    pub(crate) fn start() -> Self {
+    /// In which version of HTTP the resource speaks, is said by `http2`.
+    pub(crate) fn start(http2: bool) -> Self {
         let azure = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let options = Options { word_delay: Duration::ZERO, ..Options::default() };
+        let options = Options { http2, word_delay: Duration::ZERO, ..Options::default() };
         let emulator = azure.block_on(Emulator::start(options)).expect("the resource");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let address = begin(&emulator, &runtime);
@@ -67,9 +64,19 @@ impl Passing {
     }
 }
 
+/// As OpenAI's client for Python asks.
+fn request() -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\naccept-encoding: gzip, deflate\r\n\
+         accept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.8.0\r\n\
+         authorization: Bearer unused\r\ncontent-length: {}\r\n\r\n{CONTENT}",
+        CONTENT.len()
+    )
+}
+
 /// Asks once, and takes the whole answer.
 fn ask(caller: &mut TcpStream) {
-    caller.write_all(REQUEST.as_bytes()).expect("a connection");
+    caller.write_all(request().as_bytes()).expect("a connection");
     let mut answer = Vec::new();
     let (head, length) = loop {
         let mut piece = [0; 4096];
