@@ -21,6 +21,8 @@ use crate::guard::Guard;
 use crate::lifecycle::Lifecycle;
 use crate::server::{Answer, Content};
 
+/// Where the end is asked for.
+const QUIT: &str = "/quitquitquit";
 /// Connections at a time: probes are few, and whoever reaches this must not make the proxy run out of descriptors.
 const MAX_CONNECTIONS: usize = 64;
 /// How long each may last: whoever keeps all of them must not keep probes out.
@@ -40,6 +42,7 @@ pub struct Admin(Arc<Inner>);
 struct Inner {
     app: App,
     guard: Guard,
+    quits: bool,
     routes: Router,
 }
 
@@ -59,18 +62,23 @@ impl Admin {
     /// For what `app` does. If whoever asks may end it, that is `quits`.
     #[must_use]
     pub fn new(app: &App, access: &Access, quits: Option<Lifecycle>) -> Self {
+        let may_quit = quits.is_some();
         let quits = quits.map_or_else(Router::new, |lifecycle| {
             let others = || async { ProxyError::MethodNotAllowed { allowed: "POST" } };
-            Router::new().route("/quitquitquit", post(quit).fallback(others)).with_state(lifecycle)
+            Router::new().route(QUIT, post(quit).fallback(others)).with_state(lifecycle)
         });
         let routes = app.probes().merge(quits).fallback(|| async { ProxyError::NotOfAdmin });
-        Self(Arc::new(Inner { app: app.clone(), guard: Guard::of_admin(access), routes }))
+        Self(Arc::new(Inner { app: app.clone(), guard: Guard::of_admin(access), quits: may_quit, routes }))
     }
 
     async fn route(&self, request: Request<Content>) -> Result<Response<AppBody>, ProxyError> {
         self.0.guard.admit(&request)?;
         // As for callers: a path means one thing, or nothing.
         target::check(request.uri().path())?;
+        // Probes come from elsewhere; an order to stop has no reason to.
+        if self.0.quits && request.uri().path() == QUIT && request.body().is_remote() {
+            return Err(ProxyError::QuitDenied);
+        }
         let Ok(response) = self.0.routes.clone().oneshot(request.map(OwnBody::new)).await;
         Ok(response.map(AppBody::Own))
     }
@@ -143,5 +151,13 @@ mod tests {
             let request = Request::get(path).header(HOST, "192.0.2.1:8643").body(content).expect("a request");
             assert_eq!(admin.answer(request).await.status(), status, "{path}");
         }
+        let lifecycle = Lifecycle::new();
+        let admin = Admin::new(&app, &config.access, Some(lifecycle.clone()));
+        for (content, status) in [(Content::nothing_from_afar(), 403), (Content::nothing(), 200)] {
+            assert!(!lifecycle.is_ending(), "another machine has ended it");
+            let request = Request::post(QUIT).header(HOST, "192.0.2.1:8643").body(content).expect("a request");
+            assert_eq!(admin.answer(request).await.status(), status);
+        }
+        assert!(lifecycle.is_ending());
     }
 }

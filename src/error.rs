@@ -62,6 +62,11 @@ pub enum ProxyError {
         /// The user's number, if the system says it.
         uid: Option<u32>,
     },
+    /// Whoever is on another machine asks for the end.
+    #[error(
+        "only this machine, or what shares its network namespace, may end the proxy (POST /quitquitquit): ask localhost"
+    )]
+    QuitDenied,
     /// No app's key, where one is needed.
     #[error(
         "this proxy wants the key of an app, as `Authorization: Bearer KEY` or `api-key: KEY` (access.require_key)"
@@ -244,7 +249,9 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::HostDenied { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::OriginDenied | Self::PeerDenied { .. } | Self::ModelDenied { .. } => StatusCode::FORBIDDEN,
+            Self::OriginDenied | Self::PeerDenied { .. } | Self::QuitDenied | Self::ModelDenied { .. } => {
+                StatusCode::FORBIDDEN
+            }
             Self::InvalidKey => StatusCode::UNAUTHORIZED,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound | Self::NotOfAdmin | Self::NoSuchModel { .. } | Self::ManagementNotConfigured(_) => {
@@ -272,7 +279,7 @@ impl ProxyError {
             Self::RequestTimeout { .. } => "request_timeout",
             Self::HostDenied { .. } => "host_denied",
             Self::OriginDenied => "origin_denied",
-            Self::PeerDenied { .. } => "peer_denied",
+            Self::PeerDenied { .. } | Self::QuitDenied => "peer_denied",
             Self::InvalidKey => "invalid_key",
             Self::ModelDenied { .. } => "model_denied",
             Self::RateLimited { .. } => "rate_limited",
@@ -298,6 +305,7 @@ impl ProxyError {
             Self::HostDenied { .. }
             | Self::OriginDenied
             | Self::PeerDenied { .. }
+            | Self::QuitDenied
             | Self::InvalidKey
             | Self::ModelDenied { .. }
             | Self::RateLimited { .. }
@@ -342,6 +350,7 @@ impl ProxyError {
             | Self::HostDenied { .. }
             | Self::OriginDenied
             | Self::PeerDenied { .. }
+            | Self::QuitDenied
             | Self::InvalidKey
             | Self::ModelDenied { .. }
             | Self::NotFound

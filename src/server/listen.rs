@@ -157,6 +157,13 @@ impl Listeners {
     /// If one can be reached from other machines and `config` does not say that it may, or users cannot be told apart.
     pub fn handed(sockets: Vec<Handed>, config: &Listen, users: &PeerUsers) -> Result<Self, ListenError> {
         let mut listeners = Self::handed_for_admin(sockets);
+        for socket in listeners.unix.iter().filter(|socket| *users == PeerUsers::Any && socket.is_for_all()) {
+            tracing::warn!(
+                socket = %socket.path.display(),
+                "every user of this machine may connect to the socket that was handed over, and speaks with the proxy's identity; \
+                 give it a mode (SocketMode=0600), or say in access.peer_users who may",
+            );
+        }
         let remote = listeners.tcp.iter().map(|(_, address)| *address).find(|address| !address.ip().is_loopback());
         if let Some(address) = remote.filter(|_| !config.may_be_remote || *users != PeerUsers::Any) {
             return Err(ListenError::Remote { address });

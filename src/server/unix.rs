@@ -18,6 +18,8 @@ use super::listen::{BACKLOG, ListenError};
 
 /// Our user alone may connect, and root.
 const MODE: u32 = 0o600;
+/// Whoever may write to a socket may connect to it (unix(7)).
+const OTHERS_WRITE: u32 = 0o002;
 /// How often to try for the directory's lock: whoever has it is done in a moment…
 const TRIES: u32 = 50;
 /// …and how long to wait in between.
@@ -77,6 +79,11 @@ impl Unix {
     pub(super) fn handed(listener: UnixListener) -> Self {
         let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
         Self { path: path.unwrap_or_else(|| PathBuf::from("(no path)")), bound: None, listener }
+    }
+
+    /// Whether every user of this machine may connect, as far as the file says: one without a path has no mode.
+    pub(super) fn is_for_all(&self) -> bool {
+        fs::symlink_metadata(&self.path).map_or(true, |file| file.permissions().mode() & OTHERS_WRITE != 0)
     }
 }
 

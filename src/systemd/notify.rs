@@ -61,10 +61,12 @@ impl Manager {
     }
 }
 
-/// Never waits: a manager whose queue is full hears the next time.
+/// How long a manager whose queue is full is waited for: READY that is lost is a service that never starts.
+const MOMENT: Duration = Duration::from_secs(1);
+
 fn connect(name: &str) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
+    socket.set_write_timeout(Some(MOMENT))?;
     socket.connect_addr(&address(name)?)?;
     Ok(socket)
 }

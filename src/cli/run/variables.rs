@@ -22,7 +22,6 @@ use std::process::Command;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::{CredentialSource, Environment, OUR_VARIABLES};
-use crate::systemd;
 
 /// Where clients are told to send, and the base of the OpenAI API there.
 const ROOTS: [&str; 2] = ["AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE"];
@@ -65,7 +64,7 @@ impl Variables {
         let kind: Vec<_> = kind.into_iter().collect();
         Self {
             set: [all(&BASES, &base), all(&ROOTS, &root), all(&KEYS, key), kind, exempt(environment)].concat(),
-            removed: ours.chain(TOKENS).chain(secrets).chain(systemd::VARIABLES).map(str::to_owned).collect(),
+            removed: ours.chain(TOKENS).chain(secrets).map(str::to_owned).collect(),
         }
     }
 

@@ -21,6 +21,7 @@ impl Doors {
         let callers = if callers.is_empty() {
             Listeners::bind(&config.listen, users)?
         } else {
+            tracing::info!("callers are served on what was handed over (LISTEN_FDS), and nowhere that listen.* says");
             Listeners::handed(callers, &config.listen, users)?
         };
         let admin = if admin.is_empty() {
