@@ -1,6 +1,6 @@
 //! The listener for probes: what it answers, whom, and that neither callers nor the end keep it from that.
 
-use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Route};
+use aoai_auth_proxy::emulator::{Emulator, Route};
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::caller::Caller;
-use crate::program::{Running, emulator, outcome, serve};
-use crate::support::{chat, client, code, within};
+use crate::program::{Running, emulator, held_stream, outcome, serve};
+use crate::support::{client, code, within};
 
 /// The program with a listener for probes, and where that is.
 async fn with(azure: &Emulator, settings: &[&str]) -> (Running, String) {
@@ -32,19 +32,6 @@ async fn ask(method: Method, url: &str, fields: &[(&str, &str)]) -> reqwest::Res
 
 async fn get(url: &str) -> reqwest::Response {
     ask(Method::GET, url, &[]).await
-}
-
-/// A stream that the resource holds back.
-async fn held_stream(running: &Running, azure: &Emulator) -> (Caller, Incoming) {
-    azure.control().fault(Fault::new(Route::Chat, Action::Hold { after_events: 1 }).times(1));
-    let mut caller = Caller::connect(running.address(), false).await;
-    let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
-    let response = within(caller.send(request.body(Body::from(chat(true).to_string())).unwrap())).await.unwrap();
-    assert_eq!(response.status(), 200);
-    let mut content = response.into_body();
-    assert!(within(content.frame()).await.unwrap().is_ok(), "the first event");
-    within(azure.control().until(|state| state.streams_held == 1)).await;
-    (caller, content)
 }
 
 /// Waits until callers are refused.

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Route};
-use axum::body::Body;
+use aoai_auth_proxy::emulator::Emulator;
 use futures_util::future::join_all;
-use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rustix::process::Signal;
@@ -21,8 +19,8 @@ use tokio::sync::watch;
 use crate::caller::Caller;
 use crate::peers::{command, open_directory};
 use crate::process::MIB;
-use crate::program::{Running, emulator, has_namespaces, serve};
-use crate::support::{chat, client, within};
+use crate::program::{Running, emulator, has_namespaces, held_streams, serve};
+use crate::support::{client, within};
 
 /// A port that nobody else is given, and nobody listens on: whoever connects is refused, and whoever asks for it can have it.
 pub(crate) struct Reserved {
@@ -52,22 +50,6 @@ impl Reserved {
             }
         });
     }
-}
-
-async fn streams(running: &Running, azure: &Emulator, count: u32) -> Vec<(Caller, Incoming)> {
-    azure.control().fault(Fault::new(Route::Chat, Action::Hold { after_events: 1 }).times(count));
-    let mut streams = Vec::new();
-    for _ in 0..count {
-        let mut caller = Caller::connect(running.address(), false).await;
-        let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
-        let response = within(caller.send(request.body(Body::from(chat(true).to_string())).unwrap())).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let mut content = response.into_body();
-        assert!(within(content.frame()).await.unwrap().is_ok(), "the first event");
-        streams.push((caller, content));
-    }
-    within(azure.control().until(|state| state.streams_held == u64::from(count))).await;
-    streams
 }
 
 async fn all_finish(azure: &Emulator, streams: Vec<(Caller, Incoming)>) {
@@ -161,7 +143,7 @@ async fn what_runs_has_as_long_as_was_said_and_no_longer() {
     for grace in ["0s", "200ms"] {
         let azure = emulator().await;
         let running = Running::start(serve(&azure).args(["--set", &format!("limits.shutdown_grace={grace}")])).await;
-        let streams = streams(&running, &azure, 2).await;
+        let streams = held_streams(&running, &azure, vec![false; 2]).await;
         let (code, log) = running.stop().await;
         assert_eq!(code, 0, "as it was told: {log}");
         assert!(log.contains("what still ran after limits.shutdown_grace was cut off"), "{log}");
@@ -240,7 +222,7 @@ fn own_memory(running: &Running) -> u64 {
 
 #[tokio::test]
 async fn two_hundred_streams_fit_into_32_mebibytes() {
-    const STREAMS: u32 = 200;
+    const STREAMS: usize = 200;
     const MOST: u64 = 32 * MIB;
     let azure = emulator().await;
     let group = Limited::to(MOST);
@@ -249,7 +231,7 @@ async fn two_hundred_streams_fit_into_32_mebibytes() {
         println!("skipped: that the kernel keeps to the limit; no control group can be made here");
     }
     let running = Running::start(&mut command).await;
-    let streams = streams(&running, &azure, STREAMS).await;
+    let streams = held_streams(&running, &azure, vec![false; STREAMS]).await;
     for _ in 0..20 {
         assert_eq!(running.get("/v1/models").await.status(), 200);
     }

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use crate::bulk::{Bulk, Check, Content};
 use crate::caller::Caller;
 use crate::process::MIB;
-use crate::program::{Running, emulator, serve};
-use crate::support::{chat, within};
+use crate::program::{Running, emulator, serve, stream};
+use crate::support::within;
 
 /// What the whole program may ever hold.
 const MOST_MEMORY: u64 = 64 * MIB;
@@ -129,12 +129,7 @@ async fn thousands_of_streams_wait_and_others_are_answered() {
     let before = running.process().memory();
     let (mut open, mut callers) = (Vec::new(), Vec::new());
     for _ in 0..streams {
-        let mut caller = Caller::connect(running.address(), false).await;
-        let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
-        let response = within(caller.send(request.body(Body::from(chat(true).to_string())).unwrap())).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let mut content = response.into_body();
-        assert!(within(content.frame()).await.unwrap().is_ok(), "the first event comes");
+        let (caller, content) = stream(&running, false).await;
         open.push(content);
         callers.push(caller);
     }

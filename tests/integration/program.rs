@@ -6,14 +6,19 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use aoai_auth_proxy::emulator::{Emulator, Options};
+use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Options, Route};
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 
+use crate::caller::Caller;
 use crate::process::Process;
-use crate::support::{client, demo_settings, within};
+use crate::support::{chat, client, demo_settings, within};
 
 /// The program with nothing of this machine's environment but where programs are.
 pub(crate) fn program() -> Command {
@@ -128,4 +133,37 @@ pub(crate) async fn has_namespaces(arguments: &[&str]) -> bool {
         eprintln!("skipped: no such namespaces can be made here");
     }
     has
+}
+
+/// A stream of `running` whose first event has come, and that the resource holds back if it was told to.
+pub(crate) async fn stream(running: &Running, http2: bool) -> (Caller, Incoming) {
+    let mut caller = Caller::connect(running.address(), http2).await;
+    let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
+    let response = within(caller.send(request.body(Body::from(chat(true).to_string())).unwrap())).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut content = response.into_body();
+    assert!(within(content.frame()).await.unwrap().is_ok(), "the first event");
+    (caller, content)
+}
+
+/// One that the resource holds back.
+pub(crate) async fn held_stream(running: &Running, azure: &Emulator) -> (Caller, Incoming) {
+    held_streams(running, azure, [false]).await.remove(0)
+}
+
+/// Streams that the resource holds back, each on a connection of its own, over HTTP/2 where that is said.
+pub(crate) async fn held_streams(
+    running: &Running,
+    azure: &Emulator,
+    versions: impl IntoIterator<Item = bool>,
+) -> Vec<(Caller, Incoming)> {
+    let versions: Vec<_> = versions.into_iter().collect();
+    let count = u32::try_from(versions.len()).unwrap();
+    azure.control().fault(Fault::new(Route::Chat, Action::Hold { after_events: 1 }).times(count));
+    let mut streams = Vec::new();
+    for http2 in versions {
+        streams.push(stream(running, http2).await);
+    }
+    within(azure.control().until(|state| state.streams_held == u64::from(count))).await;
+    streams
 }

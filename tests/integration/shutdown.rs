@@ -1,19 +1,17 @@
 //! The end: running requests have theirs, new connections are refused.
 
-use aoai_auth_proxy::emulator::{Action, Emulator, Fault, Route};
+use aoai_auth_proxy::emulator::{Action, Route};
 use aoai_auth_proxy::server::Drained;
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
-use crate::caller::Caller;
-use crate::program::{Running, emulator, serve};
-use crate::support::{World, chat, within};
+use crate::program::{Running, emulator, held_streams, serve};
+use crate::support::{World, within};
 
 #[tokio::test]
 async fn a_stream_that_runs_is_finished() {
@@ -53,23 +51,6 @@ async fn after_the_grace_period_what_runs_is_cut_off() {
     assert_eq!(within(&mut world.proxy.serving).await.unwrap().unwrap(), Drained::CutOff);
 }
 
-/// Streams that the resource holds back, each on a connection of its own.
-async fn held_streams(running: &Running, azure: &Emulator) -> Vec<(Caller, Incoming)> {
-    azure.control().fault(Fault::new(Route::Chat, Action::Hold { after_events: 1 }).times(4));
-    let mut streams = Vec::new();
-    for http2 in [false, true, false, true] {
-        let mut caller = Caller::connect(running.address(), http2).await;
-        let request = Request::post("/v1/chat/completions").header("content-type", "application/json");
-        let response = within(caller.send(request.body(Body::from(chat(true).to_string())).unwrap())).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let mut content = response.into_body();
-        assert!(within(content.frame()).await.unwrap().is_ok(), "the first event");
-        streams.push((caller, content));
-    }
-    within(azure.control().until(|state| state.streams_held == 4)).await;
-    streams
-}
-
 /// Asks the program to stop; returns once it takes no more connections.
 async fn refuses_connections(running: &Running) {
     running.process().signal(Signal::TERM);
@@ -85,7 +66,7 @@ async fn refuses_connections(running: &Running) {
 async fn a_signal_lets_streams_finish() {
     let azure = emulator().await;
     let mut running = Running::start(&mut serve(&azure)).await;
-    let streams = held_streams(&running, &azure).await;
+    let streams = held_streams(&running, &azure, [false, true, false, true]).await;
     refuses_connections(&running).await;
     assert_eq!(running.child.try_wait().unwrap(), None, "it waits for them");
     assert_eq!(azure.control().state().streams_held, 4);
@@ -103,7 +84,7 @@ async fn a_signal_lets_streams_finish() {
 async fn a_second_signal_ends_at_once() {
     let azure = emulator().await;
     let running = Running::start(&mut serve(&azure)).await;
-    let streams = held_streams(&running, &azure).await;
+    let streams = held_streams(&running, &azure, [false, true, false, true]).await;
     refuses_connections(&running).await;
     running.process().signal(Signal::TERM);
     let (code, log) = running.end().await;
