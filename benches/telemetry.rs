@@ -25,6 +25,7 @@ use aoai_auth_proxy::telemetry::metrics::Metrics;
 use aoai_auth_proxy::telemetry::otlp::Export;
 use aoai_auth_proxy::telemetry::recorder::{Observer, Recorder};
 use aoai_auth_proxy::tls;
+use aoai_auth_proxy::workers::Shared;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -117,7 +118,7 @@ fn take(mut stream: TcpStream) -> std::io::Result<()> {
 /// What a request is accounted with.
 struct Told {
     apps: Apps,
-    recorder: Arc<Recorder>,
+    recorder: Shared<Recorder>,
     fields: HeaderMap,
 }
 
@@ -125,8 +126,8 @@ impl Told {
     fn request(&self) {
         let id = HeaderValue::from_static("f74d2677-99ec-4682-9e85-9757846506c0");
         let request = Request::post("/v1/chat/completions").body(()).unwrap();
-        let app = self.apps.identify(request.headers()).clone();
-        let mut exchange = Exchange::begin(Method::POST, "/v1/chat/completions", id, app, self.recorder.clone());
+        let app = self.apps.identify(request.headers()).near();
+        let mut exchange = Exchange::begin(Method::POST, "/v1/chat/completions", id, app, self.recorder.near());
         exchange.comes_as(&request);
         exchange.routed(Route::Resource);
         exchange.asks().names("gpt-4o-mini");
@@ -170,7 +171,7 @@ fn tell(ways: &str, requests: u32, collector: Option<&str>) {
     observers.extend([Arc::new(History::new(clock.clone())) as Arc<dyn Observer>, metrics]);
     let kind = if collector.is_some() { "application/json" } else { "text/plain" };
     let fields = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-    let told = Told { apps, recorder: Arc::new(Recorder::new(observers, clock)), fields };
+    let told = Told { apps, recorder: Shared::new(Recorder::new(observers, clock)), fields };
     if collector.is_none() {
         (0..requests).for_each(|_| told.request());
         return;

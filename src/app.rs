@@ -41,6 +41,7 @@ use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::misfits::Misfits;
 use crate::telemetry::recorder::{Observer, Recorder};
 use crate::telemetry::refusals::Refusals;
+use crate::workers::{Near, Shared};
 
 /// The longest id of a request that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -63,7 +64,7 @@ struct Inner {
     apps: Arc<Apps>,
     denials: Arc<PeerDenials>,
     misfits: Misfits,
-    recorder: Arc<Recorder>,
+    recorder: Shared<Recorder>,
 }
 
 /// Who keeps account of requests, besides those who always do.
@@ -119,14 +120,14 @@ impl App {
         let history = Arc::new(History::new(clock.clone()));
         let metrics = Arc::new(Metrics::new(&apps)?);
         observers.extend([history.clone() as Arc<dyn Observer>, metrics.clone()]);
-        let recorder = Arc::new(Recorder::new(observers, clock.clone()));
+        let recorder = Shared::new(Recorder::new(observers, clock.clone()));
         let readiness = Arc::new(Readiness {
             apps: apps.clone(),
             tokens: data.clone(),
             management,
             refusals: refusals.clone(),
             denials: denials.clone(),
-            recorder: recorder.clone(),
+            recorder: recorder.handle(),
             history,
             lifecycle,
             began: clock.now(),
@@ -138,7 +139,7 @@ impl App {
             credential: credential::name(&config.credential.source),
             lists_deployments: config.management.subscription_id.is_some(),
         });
-        status::tell(&readiness, &recorder, &metrics)?;
+        status::tell(&readiness, &readiness.recorder, &metrics)?;
         let probes = probes(&readiness, &metrics);
         Ok(Self(Arc::new(Inner {
             forwarder: Forwarder::new(upstream, data.clone(), &config.upstream, refusals),
@@ -198,8 +199,8 @@ impl App {
 
     /// A request has come, and is accounted for from now on. Boxed: the account goes from hand to hand.
     pub(crate) fn begin(&self, request: &Request<Content>, id: &HeaderValue) -> Box<Exchange> {
-        let app = self.0.apps.identify(request.headers()).clone();
-        let (method, recorder) = (request.method().clone(), self.0.recorder.clone());
+        let app = self.0.apps.identify(request.headers()).near();
+        let (method, recorder) = (request.method().clone(), self.0.recorder.near());
         let mut exchange = Box::new(Exchange::begin(method, request.uri().path(), id.clone(), app, recorder));
         exchange.comes_as(request);
         exchange
@@ -215,7 +216,7 @@ impl App {
         mut request: Request<Content>,
         id: &HeaderValue,
         exchange: &mut Exchange,
-        app: &Arc<Caller>,
+        app: &Near<Caller>,
     ) -> Result<Response<AppBody>, ProxyError> {
         // Before routing: whatever routes by a path must not be the first to find out that it means another.
         target::check(request.uri().path())?;
@@ -246,7 +247,7 @@ impl App {
         target: PathAndQuery,
         id: &HeaderValue,
         exchange: &mut Exchange,
-        app: &Arc<Caller>,
+        app: &Near<Caller>,
     ) -> Result<Response<AppBody>, ProxyError> {
         let sent = (app.counts_tokens() && !request.body().is_end_stream()).then(|| Sent::new(request.headers()));
         if let Some(sent) = &sent {

@@ -43,7 +43,7 @@
 //! | [`status`] | `/healthz`, `/readyz`, `/metrics`, `/status`, what changes in it as events, and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`systemd`] | what a service manager hands over and is told: sockets, readiness, signs of life |
-//! | [`workers`] | the threads that serve callers, one for each processor |
+//! | [`workers`] | the threads that serve callers, one for each processor, and what each has of its own |
 //! | `http1` | the grammar of HTTP/1.1, for both sides: lines, fields, where content ends |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`ledger`] | what responses have cost, written down by hour, app and model |
@@ -72,6 +72,8 @@
 //! - While it serves, only `telemetry/queue.rs` writes to standard error, in a thread of its own: nobody waits for whoever
 //!   reads there.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.
+//! - What every request counts, or holds, is a worker's own and added up by whoever reads it (`workers/own.rs`). What must be one
+//!   for all is not: places and limits (`apps/`), lines of the log, room for spans.
 //! - What is ambiguous is not passed on: `server/http1/` takes one reading of a head and of content's framing, or none,
 //!   `forward/http1/` likewise of a response's, and what goes to the other side is written anew from what was read.
 //! - No content is collected on its way through [`forward`], with two exceptions: the first MiB of a request is held by

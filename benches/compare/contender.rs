@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use aoai_auth_proxy::emulator::Emulator;
+use aoai_auth_proxy::emulator::world::SERVICE_PRINCIPAL;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -24,8 +25,8 @@ pub(crate) static OTHER: OnceLock<OsString> = OnceLock::new();
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it has to end, once it was told to.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
-/// What the peers send: no more is known about it.
-const BEARER: &str = "a-bearer-that-stays-the-same";
+/// What tokens of ours are for.
+const AUDIENCE: &str = "https://cognitiveservices.azure.com";
 
 /// Somebody who passes requests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,8 +102,8 @@ impl Contender {
             }
             Self::Observed => ours(built(), address, upstream, azure, &observed(upstream, directory.path())),
             Self::Other => ours(OTHER.get().expect("a program").clone(), address, upstream, azure, &quiet()),
-            Self::Nginx => nginx(address, upstream, directory.path()),
-            Self::Haproxy => haproxy(address, upstream, directory.path()),
+            Self::Nginx => nginx(address, upstream, &bearer(azure), directory.path()),
+            Self::Haproxy => haproxy(address, upstream, &bearer(azure), directory.path()),
         };
         Running::start(command, address, directory)
     }
@@ -195,7 +196,12 @@ fn observed(upstream: &Upstream, directory: &Path) -> Vec<String> {
     ]
 }
 
-fn nginx(address: SocketAddr, upstream: &Upstream, directory: &Path) -> Command {
+/// What the peers send: always the same, and as long as what we do.
+fn bearer(azure: &Emulator) -> String {
+    azure.access_token(&SERVICE_PRINCIPAL, AUDIENCE)
+}
+
+fn nginx(address: SocketAddr, upstream: &Upstream, bearer: &str, directory: &Path) -> Command {
     let (directory, ca) = (directory.display(), upstream.ca_file());
     let configuration = format!(
         "daemon off; worker_processes auto; pid {directory}/pid; error_log stderr error;
@@ -210,7 +216,7 @@ http {{
     location /v1/ {{
       proxy_pass https://resource/openai/v1/;
       proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host 127.0.0.1;
-      proxy_set_header Authorization \"Bearer {BEARER}\";
+      proxy_set_header Authorization \"Bearer {bearer}\";
       proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 1h;
       proxy_ssl_verify on; proxy_ssl_name localhost; proxy_ssl_server_name off; proxy_ssl_trusted_certificate {ca};
       proxy_ssl_session_reuse on;
@@ -228,7 +234,7 @@ http {{
     command
 }
 
-fn haproxy(address: SocketAddr, upstream: &Upstream, directory: &Path) -> Command {
+fn haproxy(address: SocketAddr, upstream: &Upstream, bearer: &str, directory: &Path) -> Command {
     let configuration = format!(
         "global
   maxconn 9000
@@ -243,7 +249,7 @@ defaults
   http-reuse always
 frontend callers
   bind {address} backlog 4096
-  http-request set-header authorization \"Bearer {BEARER}\"
+  http-request set-header authorization \"Bearer {bearer}\"
   http-request set-header host 127.0.0.1
   http-request replace-path /v1/(.*) /openai/v1/\\1
   default_backend resource

@@ -4,7 +4,6 @@ pub mod allowance;
 pub mod models;
 pub mod places;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, Config, KeyDigest};
 use crate::error::ProxyError;
+use crate::workers::{PerWorker, Shared};
 
 use allowance::Allowance;
 use models::Models;
@@ -31,11 +31,11 @@ pub const OTHERS: &str = "-";
 /// All apps, and the room that they share.
 #[derive(Debug)]
 pub struct Apps {
-    known: Vec<Arc<App>>,
+    known: Vec<Shared<App>>,
     /// Whoever is none of these.
-    others: Arc<App>,
+    others: Shared<App>,
     require_key: bool,
-    places: Arc<Places>,
+    places: Shared<Places>,
     most: usize,
 }
 
@@ -55,13 +55,14 @@ pub struct App {
 
 /// What an app has used since the start.
 #[derive(Debug, Default)]
-pub struct Used {
-    /// Requests that went to Azure, or would have.
-    pub requests: AtomicU64,
-    /// Of these, the ones that were refused because of the app's limits, its models, or for want of room.
-    pub refused: AtomicU64,
-    /// Tokens that its requests have cost, as far as they were counted.
-    pub tokens: AtomicU64,
+pub struct Used(PerWorker<Counted>);
+
+/// As one worker has counted.
+#[derive(Debug, Default)]
+struct Counted {
+    requests: AtomicU64,
+    refused: AtomicU64,
+    tokens: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -75,7 +76,8 @@ impl Apps {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let now = Instant::now();
-        let known: Vec<_> = config.apps.iter().enumerate().map(|(at, app)| Arc::new(App::new(at, app, now))).collect();
+        let known: Vec<_> =
+            config.apps.iter().enumerate().map(|(at, app)| Shared::new(App::new(at, app, now))).collect();
         if !config.access.require_key {
             for app in known.iter().filter(|app| app.is_limited()) {
                 let app = &app.name;
@@ -88,15 +90,15 @@ impl Apps {
         let most = config.limits.max_in_flight;
         // Whoever is unknown has a share like each app, unless only keys are let in.
         let shares = known.len() + usize::from(!config.access.require_key);
-        let places = Places::new(most, shares, now);
-        let others = Arc::new(App::others(known.len()));
+        let places = Shared::new(Places::new(most, shares, now));
+        let others = Shared::new(App::others(known.len()));
         Self { known, others, require_key: config.access.require_key, places, most }
     }
 
     /// Which app a request with these fields is of. An app with a key is known by that alone; one without, by its name in
     /// place of a key.
     #[must_use]
-    pub fn identify(&self, fields: &HeaderMap) -> &Arc<App> {
+    pub fn identify(&self, fields: &HeaderMap) -> &Shared<App> {
         if self.known.is_empty() {
             return &self.others;
         }
@@ -104,7 +106,7 @@ impl Apps {
     }
 
     /// Whose key or name this is. All keys are compared, so that the time tells nothing of which it was.
-    fn holder(&self, presented: &[u8]) -> Option<&Arc<App>> {
+    fn holder(&self, presented: &[u8]) -> Option<&Shared<App>> {
         let digest = KeyDigest::of(presented);
         let mut holder = None;
         for app in &self.known {
@@ -124,12 +126,12 @@ impl Apps {
     /// # Errors
     ///
     /// [`ProxyError::InvalidKey`], [`ProxyError::RateLimited`] or [`ProxyError::Overloaded`].
-    pub fn admit(&self, app: &Arc<App>, now: Instant) -> Result<Place, ProxyError> {
+    pub fn admit(&self, app: &App, now: Instant) -> Result<Place, ProxyError> {
         self.check_key(app)?;
-        app.used.requests.fetch_add(1, Ordering::Relaxed);
+        app.used.0.own().requests.fetch_add(1, Ordering::Relaxed);
         // First: whoever has used up what is its own does not compete for what is everybody's.
         app.has_left(now)?;
-        let place = self.places.take(app.index, now).map_err(|full| match full {
+        let place = Places::take(&self.places, app.index, now).map_err(|full| match full {
             Full::All => ProxyError::Overloaded { most: self.most, share: None },
             Full::Share(share) => ProxyError::Overloaded { most: self.most, share: Some(share) },
         });
@@ -149,7 +151,31 @@ impl Apps {
 
     /// The known ones, and behind them whoever is none of these.
     pub fn all(&self) -> impl Iterator<Item = &App> {
-        self.known.iter().chain([&self.others]).map(AsRef::as_ref)
+        self.known.iter().chain([&self.others]).map(|app| &**app)
+    }
+}
+
+impl Used {
+    /// Requests that went to Azure, or would have.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.sum(|counted| &counted.requests)
+    }
+
+    /// Of these, the ones that were refused because of the app's limits, its models, or for want of room.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.sum(|counted| &counted.refused)
+    }
+
+    /// Tokens that its requests have cost, as far as they were counted.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.sum(|counted| &counted.tokens)
+    }
+
+    fn sum(&self, which: impl Fn(&Counted) -> &AtomicU64) -> u64 {
+        self.0.all().map(|counted| which(counted).load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -215,7 +241,7 @@ impl App {
         if tokens == 0 {
             return;
         }
-        self.used.tokens.fetch_add(tokens, Ordering::Relaxed);
+        self.used.0.own().tokens.fetch_add(tokens, Ordering::Relaxed);
         if let Some(limit) = &self.tokens {
             limit.allowance.used(tokens, Instant::now());
         }
@@ -227,7 +253,9 @@ impl App {
             error,
             ProxyError::ModelDenied { .. } | ProxyError::RateLimited { .. } | ProxyError::Overloaded { .. }
         );
-        self.used.refused.fetch_add(u64::from(is_its_own), Ordering::Relaxed);
+        if is_its_own {
+            self.used.0.own().refused.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn is_limited(&self) -> bool {

@@ -1,7 +1,6 @@
 //! Which models an app may ask for, and where a request says which: in its path, its query, or its content.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use http::HeaderMap;
 use http::HeaderValue;
@@ -13,6 +12,7 @@ use url::form_urlencoded;
 use super::App;
 use crate::error::ProxyError;
 use crate::inspect::model::{ModelReader, Unseen};
+use crate::workers::Near;
 
 /// Names a deployment besides the one that is asked: for images that a model makes as a tool.
 const IMAGE_DEPLOYMENT: &str = "x-ms-oai-image-generation-deployment";
@@ -192,14 +192,14 @@ fn decoded(path: &str) -> Cow<'_, str> {
 /// Looks at the content of an app's request on its way: every model in it must be one that the app may ask for.
 #[derive(Debug)]
 pub struct Screening {
-    app: Arc<App>,
+    app: Near<App>,
     reader: ModelReader,
 }
 
 impl Screening {
     /// Of content of which nothing has been seen yet.
     #[must_use]
-    pub fn new(app: Arc<App>) -> Self {
+    pub fn new(app: Near<App>) -> Self {
         Self { app, reader: ModelReader::new() }
     }
 

@@ -1,10 +1,11 @@
 //! Room for requests under way, and how apps share it when several want some.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::workers::{Near, Shared};
 
 /// An app that has asked within this time competes for room.
 const COMPETES: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ struct Share {
 /// One request's place, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
-    places: Arc<Places>,
+    places: Near<Places>,
     app: usize,
 }
 
@@ -49,9 +50,10 @@ pub enum Full {
 impl Places {
     /// Room for `most` requests, of this many apps.
     #[must_use]
-    pub fn new(most: usize, apps: usize, now: Instant) -> Arc<Self> {
-        let apps = (0..apps).map(|_| Share::default()).collect();
-        Arc::new(Self { most, taken: AtomicUsize::new(0), apps, began: now })
+    pub fn new(most: usize, apps: usize, now: Instant) -> Self {
+        // Who is alone has all of it.
+        let apps = if apps > 1 { (0..apps).map(|_| Share::default()).collect() } else { Box::default() };
+        Self { most, taken: AtomicUsize::new(0), apps, began: now }
     }
 
     /// A place for a request of `app`.
@@ -59,23 +61,23 @@ impl Places {
     /// # Errors
     ///
     /// If there is none, or none for this app.
-    pub fn take(self: &Arc<Self>, app: usize, now: Instant) -> Result<Place, Full> {
-        let one_more = |taken| (taken < self.most).then_some(taken + 1);
-        let share = self.apps.get(app);
-        let now = u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
+    pub fn take(places: &Shared<Self>, app: usize, now: Instant) -> Result<Place, Full> {
+        let one_more = |taken| (taken < places.most).then_some(taken + 1);
+        let share = places.apps.get(app);
+        let now = u64::try_from(now.saturating_duration_since(places.began).as_millis()).unwrap_or(u64::MAX);
         if let Some(share) = share {
             share.asked.store(now + 1, Ordering::Relaxed);
         }
-        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).map_err(|_| Full::All)?;
+        let taken = places.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).map_err(|_| Full::All)?;
         let own = share.map_or(0, |share| share.taken.fetch_add(1, Ordering::Relaxed));
         // Taken before it is judged: a place that is given back at once is better than one that is given away twice.
-        let place = Place { places: self.clone(), app };
-        if self.is_anothers(app, taken, own, now) { Err(Full::Share(own)) } else { Ok(place) }
+        let place = Place { places: places.near(), app };
+        if places.is_anothers(app, taken, own, now) { Err(Full::Share(own)) } else { Ok(place) }
     }
 
     /// Whether the next place is not for an app that has `own` of all that are `taken`.
     fn is_anothers(&self, app: usize, taken: usize, own: usize, now: u64) -> bool {
-        if self.apps.len() == 1 || taken < self.most / 2 {
+        if self.apps.is_empty() || taken < self.most / 2 {
             return false;
         }
         let competes = |share: &Share| share.taken.load(Ordering::Relaxed) > 0 || share.asked_lately(now);
@@ -114,17 +116,17 @@ mod tests {
     use super::*;
 
     /// Takes until there is no more; at most `most`.
-    fn flood(places: &Arc<Places>, app: usize, most: usize, now: Instant) -> Vec<Place> {
-        (0..most).map_while(|_| places.take(app, now).ok()).collect()
+    fn flood(places: &Shared<Places>, app: usize, most: usize, now: Instant) -> Vec<Place> {
+        (0..most).map_while(|_| Places::take(places, app, now).ok()).collect()
     }
 
     #[test]
     fn one_app_has_all_the_room() {
         let now = Instant::now();
-        let places = Places::new(10, 1, now);
+        let places = Shared::new(Places::new(10, 1, now));
         let taken = flood(&places, 0, 100, now);
         assert_eq!(taken.len(), 10);
-        assert_eq!(places.take(0, now).err(), Some(Full::All));
+        assert_eq!(Places::take(&places, 0, now).err(), Some(Full::All));
         drop(taken);
         assert_eq!(flood(&places, 0, 100, now).len(), 10);
     }
@@ -132,30 +134,30 @@ mod tests {
     #[test]
     fn a_flood_leaves_room_for_whoever_comes_next() {
         let now = Instant::now();
-        let places = Places::new(160, 2, now);
+        let places = Shared::new(Places::new(160, 2, now));
         let mut first = flood(&places, 0, 1000, now);
         assert_eq!(first.len(), 150, "all but what is kept free");
-        assert_eq!(places.take(0, now).err(), Some(Full::Share(150)));
+        assert_eq!(Places::take(&places, 0, now).err(), Some(Full::Share(150)));
         let mut second = flood(&places, 1, 1000, now);
         assert_eq!(second.len(), 10);
         // From now on both compete: whatever the first gives back is the second's, up to its half.
         for _ in 0..70 {
             first.pop();
-            assert!(places.take(0, now).is_err());
-            second.extend(places.take(1, now));
+            assert!(Places::take(&places, 0, now).is_err());
+            second.extend(Places::take(&places, 1, now));
         }
         assert_eq!((first.len(), second.len()), (80, 80));
         // Neither gets more than its half while both want more.
         second.pop();
-        assert!(places.take(0, now).is_err());
-        assert!(places.take(1, now).is_ok());
+        assert!(Places::take(&places, 0, now).is_err());
+        assert!(Places::take(&places, 1, now).is_ok());
     }
 
     #[test]
     fn who_no_longer_asks_does_not_compete() {
         let now = Instant::now();
-        let places = Places::new(160, 2, now);
-        drop(places.take(1, now));
+        let places = Shared::new(Places::new(160, 2, now));
+        drop(Places::take(&places, 1, now));
         assert_eq!(flood(&places, 0, 1000, now + Duration::from_secs(1)).len(), 80);
         assert_eq!(flood(&places, 0, 1000, now + Duration::from_secs(11)).len(), 150);
     }
@@ -163,10 +165,10 @@ mod tests {
     #[test]
     fn little_room_is_shared_too() {
         let now = Instant::now();
-        let places = Places::new(2, 3, now);
+        let places = Shared::new(Places::new(2, 3, now));
         let first = flood(&places, 0, 10, now);
         assert_eq!(first.len(), 2);
-        assert_eq!(places.take(1, now).err(), Some(Full::All));
+        assert_eq!(Places::take(&places, 1, now).err(), Some(Full::All));
         drop(first);
         // Both have asked lately, so each has one.
         assert_eq!(flood(&places, 0, 10, now).len(), 1);

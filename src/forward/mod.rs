@@ -32,6 +32,7 @@ use crate::server::{Content, Interim};
 use crate::telemetry::asked::Asked;
 use crate::telemetry::meter::Sent;
 use crate::telemetry::refusals::Refusals;
+use crate::workers::Near;
 
 use body::ResponseBody;
 use refusal::{Explainer, Refusal};
@@ -88,7 +89,7 @@ impl Forwarder {
         request: Request<Content>,
         target: PathAndQuery,
         id: &HeaderValue,
-        app: &Arc<App>,
+        app: &Near<App>,
         telling: Telling,
     ) -> Result<Response<ResponseBody>, ProxyError> {
         let mut ready = self.prepare(request, target, id, app, telling).await?;
@@ -146,7 +147,7 @@ impl Forwarder {
         mut request: Request<Content>,
         target: PathAndQuery,
         id: &HeaderValue,
-        app: &Arc<App>,
+        app: &Near<App>,
         telling: Telling,
     ) -> Result<Ready, ProxyError> {
         let switching = Switching::wish(&mut request);

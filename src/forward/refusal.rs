@@ -68,7 +68,7 @@ impl Explainer {
         let Refusal { cause, words, content } = refusal;
         let deployment = (cause == Cause::DeploymentNotFound).then(|| deployment(request)).flatten();
         let facts = Facts {
-            claims: request.token.as_ref().map(|token| &token.claims),
+            claims: request.token.as_ref().map(|token| &*token.claims),
             endpoint: &self.endpoint,
             scope: &self.scope,
             deployment: deployment.as_deref(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::uri::{self, Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -27,7 +28,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Causes, ProxyError, RequestPart};
 use crate::server::{Content, list};
-use crate::workers;
+use crate::workers::{Apart, PerWorker};
 
 /// A connection that failed.
 struct Dead {
@@ -41,11 +42,11 @@ struct Dead {
 /// The resource, as something that answers requests.
 #[derive(Debug)]
 pub struct Upstream {
-    /// One for each thread that serves callers.
-    pools: Vec<Arc<Pool>>,
+    pools: PerWorker<Arc<Pool>>,
     name: String,
     scheme: Scheme,
-    authority: Authority,
+    /// Copies, as each is cloned for every request.
+    authorities: PerWorker<Authority>,
     host: HeaderValue,
     response_timeout: Duration,
     idle_timeout: Duration,
@@ -59,14 +60,15 @@ impl Upstream {
     ///
     /// If the endpoint cannot be written as an HTTP field.
     pub fn new(config: &Config, tls: ClientConfig, clock: &SharedClock) -> Result<Self, http::Error> {
-        let authority = config.upstream.endpoint.authority().clone();
+        let authority = config.upstream.endpoint.authority().as_str();
+        let copy = || Authority::from_maybe_shared(Bytes::from_owner(Apart(authority.to_owned())));
         let connector = Arc::new(Connector::new(&config.upstream, config.proxies.rules(), tls)?);
         Ok(Self {
             name: connector.host(),
-            pools: (0..workers::count()).map(|_| Pool::new(connector.clone(), clock.clone())).collect(),
+            pools: PerWorker::new(|| Pool::new(connector.clone(), clock.clone())),
             scheme: config.upstream.endpoint.scheme().clone(),
-            host: HeaderValue::from_str(authority.as_str())?,
-            authority,
+            host: HeaderValue::from_str(authority)?,
+            authorities: PerWorker::try_new(copy)?,
             response_timeout: config.upstream.response_timeout,
             idle_timeout: config.upstream.idle_timeout,
             max_body: config.limits.max_body,
@@ -75,7 +77,7 @@ impl Upstream {
 
     /// The connections of this thread.
     fn pool(&self) -> &Arc<Pool> {
-        &self.pools[workers::index() % self.pools.len()]
+        self.pools.own()
     }
 
     /// The content of one request, to be sent as often as it must be.
@@ -249,7 +251,7 @@ impl Upstream {
         let mut uri = uri::Parts::default();
         uri.path_and_query = Some(ready.target.clone());
         uri.scheme = Some(self.scheme.clone());
-        uri.authority = Some(self.authority.clone());
+        uri.authority = Some(self.authorities.own().clone());
         let mut request = Request::new(body);
         *request.method_mut() = ready.parts.method.clone();
         *request.headers_mut() = ready.parts.headers.clone();

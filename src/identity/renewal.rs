@@ -16,6 +16,7 @@ use super::tokens::Token;
 use super::{Cause, CredentialError, TokenSource};
 use crate::clock::SharedClock;
 use crate::config::Scope;
+use crate::workers::PerWorker;
 
 /// How often the task looks at the clock besides waiting for it.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -82,7 +83,7 @@ pub(super) struct Renewal {
     pub(super) outcome: watch::Sender<Outcome>,
     /// Asks the task to look whether an attempt is due, no more: it decides.
     pub(super) look: Notify,
-    current: ArcSwapOption<Token>,
+    current: ArcSwapOption<PerWorker<Arc<Token>>>,
     /// The resource has refused the token held.
     wanted: AtomicBool,
     account: Mutex<Account>,
@@ -104,13 +105,13 @@ impl Renewal {
 
     pub(super) fn held(&self) -> Option<Arc<Token>> {
         let held = self.current.load();
-        let token = held.as_ref()?;
+        let token = held.as_ref()?.own();
         usable(token.expires_at, self.clock.now()).then(|| token.clone())
     }
 
     /// The end of the last token, also if that has come.
     pub(super) fn expires_at(&self) -> Option<SystemTime> {
-        self.current.load().as_ref().map(|token| token.expires_at)
+        self.current.load().as_ref().map(|token| token.own().expires_at)
     }
 
     /// The token held, if it is not the one that was refused.
@@ -175,7 +176,7 @@ impl Renewal {
         }
     }
 
-    async fn fetch(&self) -> Result<Token, CredentialError> {
+    async fn fetch(&self) -> Result<PerWorker<Arc<Token>>, CredentialError> {
         let deadline = self.source.deadline();
         // A panic in a credential's code must not end renewal for good.
         let fetch = AssertUnwindSafe(self.source.fetch(&self.scope)).catch_unwind();
@@ -185,19 +186,20 @@ impl Renewal {
             Ok(Err(_)) => return Err(failed(Cause::Panicked)),
             Err(_) => return Err(failed(Cause::Overdue(deadline))),
         };
-        Token::new(&token, self.clock.now()).map_err(failed)
+        let token = Token::new(&token, self.clock.now()).map_err(failed)?;
+        PerWorker::try_new(|| token.copy().map(Arc::new)).map_err(failed)
     }
 
-    fn keep(&self, token: Token) {
+    fn keep(&self, copies: PerWorker<Arc<Token>>) {
         let now = self.clock.now();
+        let token = copies.own().clone();
         let next = renew_at(now, token.expires_at, fastrand::f64());
-        let token = Arc::new(token);
         let mut account = self.open();
         let failures = mem::take(&mut account.failures_in_a_row);
         account.renewals += 1;
         account.renewed_at = Some(now);
         account.next_at = Some(next);
-        self.current.store(Some(token.clone()));
+        self.current.store(Some(Arc::new(copies)));
         self.wanted.store(false, Ordering::Release);
         // A line is formatted by whoever writes it, and others look at the account meanwhile.
         drop(account);

@@ -22,22 +22,24 @@ use super::{AccessToken, Cause, TokenSource};
 use crate::clock::SharedClock;
 use crate::config::Scope;
 use crate::error::ProxyError;
+use crate::workers::Apart;
 
 pub use super::renewal::{Account, Failure};
 
 /// How long a request waits for an attempt that follows a failed one.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// A token that is held.
+/// A token that is held: a worker's copy of it, of which none counts in another's lines of the cache who holds it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Token {
     /// `Bearer …`, marked sensitive, ready to be sent. Its bytes are wiped when the last request with it is over.
     pub authorization: HeaderValue,
     /// When the resource stops taking it.
     pub expires_at: SystemTime,
     /// Who it says we are.
-    pub claims: Claims,
-    accepted: AtomicBool,
+    pub claims: Arc<Claims>,
+    accepted: Arc<AtomicBool>,
 }
 
 impl Token {
@@ -50,12 +52,16 @@ impl Token {
         if secret.is_empty() {
             return Err(Cause::Unsendable);
         }
-        let text = Zeroizing::new([b"Bearer ", secret.as_bytes()].concat());
-        let mut authorization =
-            HeaderValue::from_maybe_shared(Bytes::from_owner(text)).map_err(|_| Cause::Unsendable)?;
-        authorization.set_sensitive(true);
-        let claims = Claims::read(secret);
-        Ok(Self { authorization, expires_at: token.expires_at, claims, accepted: AtomicBool::new(false) })
+        let authorization = sensitive(&[b"Bearer ", secret.as_bytes()])?;
+        let claims = Arc::new(Claims::read(secret));
+        Ok(Self { authorization, expires_at: token.expires_at, claims, accepted: Arc::default() })
+    }
+
+    /// The same token for another worker.
+    pub(super) fn copy(&self) -> Result<Self, Cause> {
+        let authorization = sensitive(&[self.authorization.as_bytes()])?;
+        let (claims, accepted) = (self.claims.clone(), self.accepted.clone());
+        Ok(Self { authorization, expires_at: self.expires_at, claims, accepted })
     }
 
     /// The resource has taken it: should it be refused later, it has gone stale.
@@ -69,6 +75,14 @@ impl Token {
     pub(super) fn is_accepted(&self) -> bool {
         self.accepted.load(Ordering::Relaxed)
     }
+}
+
+/// A field's value that is not shown, and wiped when nobody holds it any more.
+fn sensitive(text: &[&[u8]]) -> Result<HeaderValue, Cause> {
+    let text = Bytes::from_owner(Apart(Zeroizing::new(text.concat())));
+    let mut value = HeaderValue::from_maybe_shared(text).map_err(|_| Cause::Unsendable)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The token of one scope.

@@ -30,6 +30,7 @@ use crate::clock::SharedClock;
 use crate::config;
 pub use crate::telemetry::counts::Counts;
 use crate::telemetry::recorder::{Observer, Spent};
+use crate::workers::PerWorker;
 
 /// What is counted together.
 const HOUR: i64 = 60 * 60;
@@ -56,7 +57,9 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Counting {
     clock: SharedClock,
-    sums: Mutex<Sums>,
+    /// What each worker has counted: to count in one place, they would wait for each other.
+    rows: PerWorker<Mutex<Rows>>,
+    stage: Mutex<Stage>,
     /// There is something to write, or the end has begun, or come.
     news: Condvar,
     dropped: AtomicU64,
@@ -90,8 +93,9 @@ impl Condition {
 }
 
 #[derive(Debug, Default)]
-struct Sums {
-    rows: Rows,
+struct Stage {
+    /// There is something to write, or was when this was looked at last.
+    has_rows: bool,
     is_ending: bool,
     is_over: bool,
 }
@@ -106,7 +110,8 @@ impl Ledger {
         let store = Store::open(&settings.database)?;
         let counting = Arc::new(Counting {
             clock,
-            sums: Mutex::default(),
+            rows: PerWorker::default(),
+            stage: Mutex::default(),
             news: Condvar::new(),
             dropped: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
@@ -170,10 +175,10 @@ impl Drop for Ledger {
             // Nothing was served.
             return;
         }
-        let mut sums = self.counting.open();
-        sums.is_ending = true;
+        let mut stage = open(&self.counting.stage);
+        stage.is_ending = true;
         self.counting.news.notify_all();
-        let waited = self.counting.news.wait_timeout_while(sums, self.patience.time(), |sums| !sums.is_over);
+        let waited = self.counting.news.wait_timeout_while(stage, self.patience.time(), |stage| !stage.is_over);
         if waited.is_ok_and(|(_, waited)| waited.timed_out()) {
             tracing::warn!("the usage ledger took too long to be written; the last counts may be lost");
         }
@@ -183,11 +188,12 @@ impl Drop for Ledger {
 impl Observer for Counting {
     fn spent(&self, spent: &Spent<'_>) {
         let key = Key { hour: hour(spent.at.wall), app: spent.app, model: spent.model };
-        let mut sums = self.open();
-        let is_first = sums.rows.is_empty();
-        sums.rows.add(key, Counts::one(spent.usage));
-        drop(sums);
+        let mut rows = open(self.rows.own());
+        let is_first = rows.is_empty();
+        rows.add(key, Counts::one(spent.usage));
+        drop(rows);
         if is_first {
+            open(&self.stage).has_rows = true;
             self.news.notify_all();
         }
     }
@@ -197,24 +203,30 @@ impl Counting {
     /// Waits until there is something to write, unless there `is_some` already, and then for more of it, but no longer than
     /// `pause`. All that there is, and whether the end has begun.
     fn next(&self, is_some: bool, pause: Duration) -> (Rows, bool) {
-        let mut sums = self.open();
-        while !is_some && sums.rows.is_empty() && !sums.is_ending {
-            sums = self.news.wait(sums).unwrap_or_else(PoisonError::into_inner);
+        let mut stage = open(&self.stage);
+        while !is_some && !stage.has_rows && !stage.is_ending {
+            stage = self.news.wait(stage).unwrap_or_else(PoisonError::into_inner);
         }
-        let waited = self.news.wait_timeout_while(sums, pause, |sums| !sums.is_ending);
-        let (mut sums, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (mem::take(&mut sums.rows), sums.is_ending)
+        let waited = self.news.wait_timeout_while(stage, pause, |stage| !stage.is_ending);
+        let (mut stage, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        // First: whoever begins anew behind our back says so.
+        stage.has_rows = false;
+        let is_ending = stage.is_ending;
+        drop(stage);
+        let mut all = Rows::default();
+        self.rows.all().for_each(|rows| all.merge(mem::take(&mut open(rows))));
+        (all, is_ending)
     }
 
     fn is_over(&self) {
-        self.open().is_over = true;
+        open(&self.stage).is_over = true;
         self.news.notify_all();
     }
+}
 
-    /// A panic elsewhere leaves nothing half done in here.
-    fn open(&self) -> MutexGuard<'_, Sums> {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A panic elsewhere leaves nothing half done in here.
+fn open<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The second with which the hour of this time began.
@@ -234,6 +246,7 @@ mod tests {
     use crate::telemetry::names::Label;
     use crate::telemetry::operation::Operation;
     use crate::telemetry::recorder::Moment;
+    use crate::workers::on;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -261,7 +274,7 @@ mod tests {
         keep(&settings, &clock, |observer| {
             observer.spent(&one(&clock, "a"));
             clock.advance(Duration::from_secs(3599));
-            observer.spent(&one(&clock, "a"));
+            on(1, || observer.spent(&one(&clock, "a")));
             clock.advance(Duration::from_secs(1));
             observer.spent(&one(&clock, "b"));
             observer.spent(&Spent { usage: None, ..one(&clock, "b") });

@@ -1,7 +1,5 @@
 //! `GET /v1/models` as the account's deployments answer it, in OpenAI's shape.
 
-use std::sync::Arc;
-
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -15,6 +13,7 @@ use super::failure::Failure;
 use crate::apps::App;
 use crate::apps::models::told;
 use crate::error::ProxyError;
+use crate::workers::Near;
 
 /// A model as OpenAI lists it. Its id is the deployment's name: that is what requests must give as their model.
 #[derive(Debug, Clone, Serialize)]
@@ -74,7 +73,7 @@ pub fn is_of_models(method: &Method, path: &str) -> bool {
 /// If there is no list.
 pub async fn list(
     State(catalogue): State<Catalogue>,
-    Extension(app): Extension<Arc<App>>,
+    Extension(app): Extension<Near<App>>,
 ) -> Result<Json<Listed>, Failure> {
     let models = catalogue.models().await?;
     let data = models.iter().filter(|model| model.is_for(&app)).cloned().collect();
@@ -88,7 +87,7 @@ pub async fn list(
 /// If there is no list, or none of this name in it that the app may see.
 pub async fn retrieve(
     State(catalogue): State<Catalogue>,
-    Extension(app): Extension<Arc<App>>,
+    Extension(app): Extension<Near<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let models = catalogue.models().await?;

@@ -12,7 +12,7 @@ pub fn remedy(failure: &Failure, token: Option<&Token>, subscription: &Segment) 
         "AuthorizationFailed" | "LinkedAuthorizationFailed" => format!(
             "the identity needs the role Reader on the subscription, and a new assignment takes up to five minutes to work: \
              az role assignment create --role Reader {} --scope /subscriptions/{subscription}",
-            assignee(token.map(|token| &token.claims))
+            assignee(token.map(|token| &*token.claims))
         ),
         "SubscriptionNotFound" | "InvalidSubscriptionId" => {
             "is management.subscription_id (AZURE_SUBSCRIPTION_ID) right, and of the identity's tenant? This lists yours: az \

@@ -6,23 +6,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::HeaderValue;
 
 use crate::clock::SharedClock;
+use crate::workers::PerWorker;
 
 /// Knows the date of this second.
 #[derive(Debug)]
 pub(super) struct Date {
     clock: SharedClock,
-    last: Mutex<(u64, HeaderValue)>,
+    last: PerWorker<Mutex<(u64, HeaderValue)>>,
 }
 
 impl Date {
     pub(super) fn new(clock: SharedClock) -> Self {
-        Self { clock, last: Mutex::new((0, text(UNIX_EPOCH))) }
+        Self { clock, last: PerWorker::new(|| Mutex::new((0, text(UNIX_EPOCH)))) }
     }
 
     pub(super) fn now(&self) -> HeaderValue {
         let now = self.clock.now();
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.own().lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 != second {
             *last = (second, text(now));
         }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use socket2::{Domain, Socket, Type};
-use tokio::net;
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::unix::AsyncFd;
 
 use super::peer::{LookupError, Peers};
 use super::socket::Accepted;
@@ -37,10 +39,11 @@ pub(super) struct Accepting {
     turn: usize,
 }
 
+/// What is accepted goes to another runtime, and should not be in the hands of this one before.
 #[derive(Debug)]
 enum Listening {
-    Tcp(net::TcpListener),
-    Unix(net::UnixListener),
+    Tcp(AsyncFd<TcpListener>),
+    Unix(AsyncFd<UnixListener>),
 }
 
 /// A socket that cannot be listened on.
@@ -206,11 +209,13 @@ impl Listeners {
     pub(super) fn accepting(self) -> io::Result<(Accepting, Peers)> {
         let (mut paths, mut sockets) = (Vec::new(), Vec::new());
         for (listener, _) in self.tcp {
-            sockets.push(Listening::Tcp(net::TcpListener::from_std(listener)?));
+            // Small events of a stream leave at once. Connections have it of their listener.
+            SockRef::from(&listener).set_tcp_nodelay(true)?;
+            sockets.push(Listening::Tcp(watched(listener)?));
         }
         for Unix { bound, listener, .. } in self.unix {
             paths.extend(bound);
-            sockets.push(Listening::Unix(net::UnixListener::from_std(listener)?));
+            sockets.push(Listening::Unix(watched(listener)?));
         }
         Ok((Accepting { _paths: paths, sockets, turn: 0 }, self.peers))
     }
@@ -237,12 +242,27 @@ impl Accepting {
 impl Listening {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         match self {
-            Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
-                accepted.and_then(|(stream, peer)| Ok(Accepted::Tcp { stream: stream.into_std()?, peer }))
-            }),
-            Self::Unix(listener) => listener
-                .poll_accept(cx)
-                .map(|accepted| accepted.and_then(|(stream, _)| stream.into_std().map(Accepted::Unix))),
+            Self::Tcp(listener) => poll_accept(listener, cx, Accepted::tcp),
+            Self::Unix(listener) => poll_accept(listener, cx, Accepted::unix),
+        }
+    }
+}
+
+#[expect(deprecated, reason = "unsound for what closes or changes its descriptor meanwhile, which a listener does not")]
+fn watched<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
+    AsyncFd::new(listener)
+}
+
+fn poll_accept<L: AsRawFd>(
+    listener: &AsyncFd<L>,
+    cx: &mut Context<'_>,
+    accept: impl Fn(&L) -> io::Result<Accepted>,
+) -> Poll<io::Result<Accepted>> {
+    loop {
+        let mut ready = ready!(listener.poll_read_ready(cx))?;
+        // An error: there is none after all.
+        if let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) {
+            return Poll::Ready(accepted);
         }
     }
 }

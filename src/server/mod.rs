@@ -190,11 +190,7 @@ async fn admit<A: Answer>(
 /// One connection, in whichever version the caller speaks.
 async fn converse<A: Answer>(server: Arc<Server<A>>, stream: Stream, held: Held) {
     let remote = stream.remote();
-    let (mut reader, writer) = match stream.split() {
-        Ok(halves) => halves,
-        // What cannot be set on a socket is set on none that is still open.
-        Err(error) => return tracing::debug!(%error, "a connection was gone before it was served"),
-    };
+    let (mut reader, writer) = stream.split();
     let (mut alarm, deadline) = (Alarm::default(), Instant::now() + server.limits.header_timeout);
     let Some(ahead) = beginning(&server, &mut reader, &mut alarm, deadline).await else { return };
     if ahead.starts_with(PREFACE) {

@@ -57,7 +57,7 @@ pub(super) async fn turn_away<A: Answer>(
 ) {
     server.answer.denied(uid);
     let Ok(place) = entrance.refusals.clone().try_acquire_owned() else { return };
-    let Ok((mut reader, writer)) = stream.split() else { return };
+    let (mut reader, writer) = stream.split();
     let held = Held::new(place, running, server.answer.connections().enter());
     let lifecycle = Lifecycle::new();
     let answer = Refusing { answer: server.answer.clone(), uid };

@@ -8,12 +8,17 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
+#[cfg(target_os = "linux")]
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use super::Remote;
 use crate::http1::outgoing::Write;
 
+/// As sockets are wanted: in one call.
+#[cfg(target_os = "linux")]
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// A buffer with less room than this gets more before it is read into.
 const LEAST_ROOM: usize = 1024;
 
@@ -25,6 +30,38 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
+    /// The next connection to `listener`, which does not wait for one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn tcp(listener: &net::TcpListener) -> io::Result<Self> {
+        let (stream, peer) = acceptfrom_with(listener, FLAGS)?;
+        let peer = peer.ok_or(io::ErrorKind::NotConnected)?.try_into()?;
+        Ok(Self::Tcp { stream: stream.into(), peer })
+    }
+
+    /// The next connection to `listener`, which does not wait for one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn unix(listener: &os::unix::net::UnixListener) -> io::Result<Self> {
+        Ok(Self::Unix(accept_with(listener, FLAGS)?.into()))
+    }
+
+    /// The next connection to `listener`, which does not wait for one.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn tcp(listener: &net::TcpListener) -> io::Result<Self> {
+        let (stream, peer) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        // Elsewhere it may not be the listener's. It cannot be set on what the caller has left already.
+        stream.set_nodelay(true).map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        Ok(Self::Tcp { stream, peer })
+    }
+
+    /// The next connection to `listener`, which does not wait for one.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn unix(listener: &os::unix::net::UnixListener) -> io::Result<Self> {
+        let (stream, _) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok(Self::Unix(stream))
+    }
+
     /// Takes it over into the runtime.
     pub(super) fn into_stream(self) -> io::Result<Stream> {
         match self {
@@ -74,17 +111,16 @@ impl Stream {
         }
     }
 
-    /// Both halves. Small events of a stream will leave at once.
-    pub(super) fn split(self) -> io::Result<(Reader, Writer)> {
+    /// Both halves.
+    pub(super) fn split(self) -> (Reader, Writer) {
         match self {
             Self::Tcp { stream, .. } => {
-                stream.set_nodelay(true)?;
                 let (reader, writer) = stream.into_split();
-                Ok((Reader::Tcp(reader), Writer::Tcp(writer)))
+                (Reader::Tcp(reader), Writer::Tcp(writer))
             }
             Self::Unix(stream) => {
                 let (reader, writer) = stream.into_split();
-                Ok((Reader::Unix(reader), Writer::Unix(writer)))
+                (Reader::Unix(reader), Writer::Unix(writer))
             }
         }
     }
@@ -125,6 +161,15 @@ impl Writer {
     /// Says that nothing more will be written.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(Self, self, half => Pin::new(half).poll_shutdown(cx))
+    }
+
+    /// Ends with `reader`, the other half: what is closed need not say before that it will be.
+    pub(super) fn close(self, reader: Reader) {
+        match self {
+            Self::Tcp(half) => half.forget(),
+            Self::Unix(half) => half.forget(),
+        }
+        drop(reader);
     }
 
     /// Ends with a reset, for what must not look as if it had ended. A Unix socket has none: it ends as it is, without

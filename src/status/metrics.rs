@@ -10,7 +10,6 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use super::{Readiness, process};
 use crate::ledger::Condition;
-use crate::lifecycle::Count;
 use crate::telemetry::metrics::{Error, Metrics, Reading, Sample};
 use crate::telemetry::recorder::Recorder;
 
@@ -27,18 +26,17 @@ pub async fn metrics(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
 /// # Errors
 ///
 /// If a metric is described wrongly.
-pub fn tell(readiness: &Arc<Readiness>, recorder: &Recorder, metrics: &Metrics) -> Result<(), Error> {
+pub fn tell(readiness: &Arc<Readiness>, recorder: &Arc<Recorder>, metrics: &Metrics) -> Result<(), Error> {
+    let (in_flight, connections) = (recorder.clone(), recorder.connections.clone());
     let ours = [
         now(
             "aoai_proxy_in_flight_requests",
             "Requests under way to the resource or the management plane.",
-            &recorder.in_flight,
+            move || in_flight.in_flight(),
         )?,
-        now(
-            "aoai_proxy_open_connections",
-            "Connections of callers; not those to the admin listener.",
-            &recorder.connections,
-        )?,
+        now("aoai_proxy_open_connections", "Connections of callers; not those to the admin listener.", move || {
+            connections.get()
+        })?,
         refreshes(readiness.clone())?,
         expiries(readiness.clone())?,
         denied(readiness.clone())?,
@@ -51,9 +49,8 @@ pub fn tell(readiness: &Arc<Readiness>, recorder: &Recorder, metrics: &Metrics) 
 }
 
 /// How many of something there are at the moment.
-fn now(name: &str, help: &str, count: &Count) -> Result<Reading, Error> {
-    let count = count.clone();
-    Reading::gauge(name, help, &[], move || vec![Sample::count(Vec::new(), count.get() as u64)])
+fn now(name: &str, help: &str, count: impl Fn() -> usize + Send + Sync + 'static) -> Result<Reading, Error> {
+    Reading::gauge(name, help, &[], move || vec![Sample::count(Vec::new(), count() as u64)])
 }
 
 fn refreshes(readiness: Arc<Readiness>) -> Result<Reading, Error> {

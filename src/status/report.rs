@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use axum::Json;
@@ -206,12 +205,11 @@ impl Ledger {
 
 impl App {
     fn of(app: &apps::App) -> Self {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Self {
             name: app.name().to_owned(),
-            requests: read(&app.used.requests),
-            refused: read(&app.used.refused),
-            tokens: app.counts_tokens().then(|| read(&app.used.tokens)),
+            requests: app.used.requests(),
+            refused: app.used.refused(),
+            tokens: app.counts_tokens().then(|| app.used.tokens()),
         }
     }
 }

@@ -38,7 +38,7 @@ impl Requests {
         Self {
             total: totals.requests,
             errors: totals.errors,
-            in_flight: recorder.in_flight.get(),
+            in_flight: recorder.in_flight(),
             open_connections: recorder.connections.get(),
         }
     }

@@ -20,7 +20,7 @@ use crate::apps::App;
 use crate::apps::places::Place;
 use crate::error::{Causes, ErrorReport};
 use crate::inspect::usage::Usage;
-use crate::lifecycle::Present;
+use crate::workers::Near;
 
 /// Where lines of requests come from, as far as [`crate::config`]'s directives by module go.
 pub const REQUESTS: &str = concat!(env!("CARGO_CRATE_NAME"), "::request");
@@ -40,8 +40,8 @@ pub struct Exchange {
     operation: Operation,
     route: Route,
     id: HeaderValue,
-    app: Arc<App>,
-    recorder: Arc<Recorder>,
+    app: Near<App>,
+    recorder: Near<Recorder>,
     began: Instant,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
@@ -59,8 +59,6 @@ pub struct Exchange {
     meter: Option<Box<Meter>>,
     /// One of the places for requests under way.
     place: Option<Place>,
-    /// What is not the proxy's own counts among the requests under way.
-    present: Option<Present>,
     /// Where the request came from, if anybody wants to know.
     origin: Option<Origin>,
 }
@@ -68,9 +66,9 @@ pub struct Exchange {
 /// Who spends tokens by what follows a switch of protocols.
 #[derive(Debug)]
 pub struct Spending {
-    app: Arc<App>,
+    app: Near<App>,
     operation: Operation,
-    recorder: Arc<Recorder>,
+    recorder: Near<Recorder>,
     asked: Asked,
 }
 
@@ -107,14 +105,13 @@ enum End {
 impl Exchange {
     /// A request of `app` has been read.
     #[must_use]
-    pub fn begin(method: Method, path: &str, id: HeaderValue, app: Arc<App>, recorder: Arc<Recorder>) -> Self {
+    pub fn begin(method: Method, path: &str, id: HeaderValue, app: Near<App>, recorder: Near<Recorder>) -> Self {
         Self {
             method,
             operation: Operation::at(path),
             route: Route::Own,
             id,
             app,
-            present: None,
             recorder,
             began: Instant::now(),
             status: None,
@@ -134,7 +131,7 @@ impl Exchange {
 
     /// Whose request it is.
     #[must_use]
-    pub fn app(&self) -> &Arc<App> {
+    pub fn app(&self) -> &Near<App> {
         &self.app
     }
 
@@ -148,7 +145,6 @@ impl Exchange {
         self.route = route;
         // Probes and whoever watches the status are no traffic.
         if route != Route::Own {
-            self.present = Some(self.recorder.in_flight.enter());
             self.recorder.under_way(&self.method);
         }
     }

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxBuildHasher;
+
+use crate::workers::PerWorker;
 
 /// How many names of models are told apart. A resource has some dozens of deployments.
 const MOST: usize = 200;
@@ -45,7 +47,11 @@ impl Name {
 /// The names that were used so far, in lower case: Azure does not tell names of deployments apart by case, and what counts the
 /// same should have one name whoever asked first, today and after the next start.
 #[derive(Debug)]
-pub(super) struct Names(RwLock<Kept>);
+pub(super) struct Names {
+    all: Mutex<Kept>,
+    /// Copies of those that a worker has used: even to count who holds a name is a word between processors.
+    near: PerWorker<Mutex<Kept>>,
+}
 
 /// By name, which are so few that a quick hash will do.
 type Kept = HashMap<Arc<str>, usize, FxBuildHasher>;
@@ -53,7 +59,7 @@ type Kept = HashMap<Arc<str>, usize, FxBuildHasher>;
 impl Default for Names {
     fn default() -> Self {
         let Label { name, number } = Label::UNKNOWN;
-        Self(RwLock::new(Kept::from_iter([(name.into(), number)])))
+        Self { all: Mutex::new(Kept::from_iter([(name.into(), number)])), near: PerWorker::default() }
     }
 }
 
@@ -61,24 +67,38 @@ impl Names {
     /// `name` while there is room for it, else what stands for [`OTHERS`].
     pub(super) fn keep(&self, name: &str) -> Name {
         let name = lower(name);
-        if let Some(known) = known(&self.0.read().unwrap_or_else(PoisonError::into_inner), &name) {
-            return known;
+        let mut near = open(self.near.own());
+        if let Some(near) = get(&near, &name) {
+            return near;
         }
-        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have been quicker.
-        if let Some(known) = known(&names, &name) {
-            return known;
-        }
-        let (text, number): (Arc<str>, _) =
-            (if names.len() >= MOST { OTHERS.into() } else { name.into() }, names.len());
-        names.insert(text.clone(), number);
-        Name { text, number }
+        let mut names = open(&self.all);
+        let kept = known(&names, &name).unwrap_or_else(|| {
+            let (text, number): (Arc<str>, _) =
+                (if names.len() >= MOST { OTHERS.into() } else { (*name).into() }, names.len());
+            names.insert(text.clone(), number);
+            Name { text, number }
+        });
+        copy(&kept, &mut near)
     }
 
     /// `name`, if it was kept before.
     pub(super) fn find(&self, name: &str) -> Option<Name> {
-        get(&self.0.read().unwrap_or_else(PoisonError::into_inner), &lower(name))
+        let name = lower(name);
+        let mut near = open(self.near.own());
+        get(&near, &name).or_else(|| get(&open(&self.all), &name).map(|kept| copy(&kept, &mut near)))
     }
+}
+
+/// A name of one worker's.
+fn copy(kept: &Name, near: &mut Kept) -> Name {
+    let name = Name { text: (*kept.text).into(), number: kept.number };
+    near.insert(name.text.clone(), name.number);
+    name
+}
+
+/// A panic elsewhere leaves nothing half done in here.
+fn open(names: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    names.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn known(names: &Kept, name: &str) -> Option<Name> {
@@ -111,6 +131,19 @@ mod tests {
         assert_eq!((text(&names.keep("7")), text(&names.keep("999"))), ("7", OTHERS));
         let numbers: BTreeSet<_> = kept.iter().map(|name| name.number).collect();
         assert_eq!(numbers, (1..=MOST).collect());
+    }
+
+    #[test]
+    fn a_worker_that_knows_of_others_knows_all_the_names() {
+        let names = Names::default();
+        let keep = |most: usize| (1..most).map(|number| names.keep(&number.to_string()).number).last();
+        let last = keep(MOST);
+        open(names.near.own()).clear();
+        keep(MOST - 1);
+        let [nobody, others] = ["-", "no-more-room"].map(|name| text(&names.keep(name)).to_owned());
+        assert_eq!([nobody, others], [UNKNOWN, OTHERS]);
+        assert_eq!(open(names.near.own()).len(), MOST, "all but one, and what stands for others");
+        assert_eq!(Some(names.keep(&(MOST - 1).to_string()).number), last);
     }
 
     #[test]

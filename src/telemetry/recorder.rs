@@ -6,7 +6,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode};
@@ -20,6 +20,7 @@ use crate::clock::SharedClock;
 use crate::error::ErrorReport;
 use crate::inspect::usage::Usage;
 use crate::lifecycle::Count;
+use crate::workers::PerWorker;
 
 /// Hears of requests.
 pub trait Observer: fmt::Debug + Send + Sync {
@@ -174,8 +175,8 @@ pub struct Recorder {
     models: Names,
     /// An observer has panicked.
     has_failed: AtomicBool,
-    /// Requests under way that are for Azure.
-    pub in_flight: Count,
+    /// Requests under way that are for Azure. One may end with another worker than it has begun with.
+    in_flight: PerWorker<AtomicIsize>,
     /// Callers' connections.
     pub connections: Count,
 }
@@ -185,9 +186,15 @@ impl Recorder {
     #[must_use]
     pub fn new(observers: Vec<Arc<dyn Observer>>, clock: SharedClock) -> Self {
         let wants_origins = observers.iter().any(|observer| observer.wants_origins());
-        let (in_flight, connections) = (Count::default(), Count::default());
-        let has_failed = AtomicBool::new(false);
-        Self { observers, clock, wants_origins, models: Names::default(), has_failed, in_flight, connections }
+        Self {
+            observers,
+            clock,
+            wants_origins,
+            models: Names::default(),
+            has_failed: AtomicBool::new(false),
+            in_flight: PerWorker::default(),
+            connections: Count::default(),
+        }
     }
 
     /// This moment.
@@ -200,13 +207,25 @@ impl Recorder {
         self.wants_origins
     }
 
-    /// A request goes to the resource or the management plane.
+    /// How many requests are under way that are for Azure.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        let sum: isize = self.in_flight.all().map(|count| count.load(Ordering::Relaxed)).sum();
+        // They are looked at one after the other.
+        usize::try_from(sum).unwrap_or(0)
+    }
+
+    /// A request goes to the resource or the management plane; once, before it is over.
     pub(super) fn under_way(&self, method: &Method) {
+        self.in_flight.own().fetch_add(1, Ordering::Relaxed);
         self.tell(|observer| observer.under_way(method));
     }
 
     /// A request is over.
     pub(super) fn finished(&self, request: &Finished<'_>) {
+        if request.route != Route::Own {
+            self.in_flight.own().fetch_sub(1, Ordering::Relaxed);
+        }
         self.tell(|observer| observer.finished(request));
     }
 
@@ -258,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::workers::on;
 
     #[derive(Debug, Default)]
     struct Counts(AtomicUsize);
@@ -285,5 +305,8 @@ mod tests {
         (0..2).for_each(|_| recorder.under_way(&Method::GET));
         assert_eq!(counts.0.load(Ordering::Relaxed), 2);
         assert!(recorder.has_failed.load(Ordering::Relaxed));
+        assert_eq!(recorder.in_flight(), 2);
+        on(1, || recorder.under_way(&Method::GET));
+        assert_eq!(recorder.in_flight(), 3, "wherever they are");
     }
 }

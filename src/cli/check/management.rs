@@ -165,7 +165,7 @@ impl<'a> Management<'a> {
 
     fn refused(&self, status: StatusCode, Said { code, message }: &Said) -> Finding {
         let subscription = self.subscription();
-        let assignee = assignee(self.tokens.held().as_deref().map(|token| &token.claims));
+        let assignee = assignee(self.tokens.held().as_deref().map(|token| &*token.claims));
         let mend = match status {
             StatusCode::FORBIDDEN => Mend::new(
                 "the identity needs 'Reader' on the subscription. Calls to models do not need it. A new assignment takes a few \

@@ -192,7 +192,7 @@ mod tests {
         let caller = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let (stream, peer) = listener.accept().await.expect("a caller");
         let stream = Stream::Tcp { stream, peer };
-        let (reader, writer) = stream.split().expect("a socket");
+        let (reader, writer) = stream.split();
         (caller, Inbound::new(reader, BytesMut::new()), writer)
     }
 

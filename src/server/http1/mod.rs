@@ -112,7 +112,7 @@ impl<'server, A: Answer> Connection<'server, A> {
             };
             let ended = match self.head(ends).await {
                 Ok(head) => self.exchange(head).await,
-                Err(NoHead::End) => return,
+                Err(NoHead::End) => return self.close(),
                 Err(NoHead::Refused(error)) => self.tell(error).await,
             };
             match ended {
@@ -306,6 +306,13 @@ impl<'server, A: Answer> Connection<'server, A> {
                 Err(_) if self.inbound.taken() == taken => return Ended::Closing,
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Ends the connection, of which nobody expects anything.
+    fn close(self) {
+        if let (Some(reader), _) = self.inbound.into_reader() {
+            self.writer.close(reader);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What has happened since the start, and in the last minutes: counted in memory that does not grow, for `/status` and
 //! whoever watches it.
 
+mod fresh;
 pub mod mishaps;
 pub mod reading;
 mod slots;
@@ -16,7 +17,9 @@ use super::exchange::Route;
 use super::recorder::{Finished, Moment, Observer, Spent};
 use crate::clock::SharedClock;
 use crate::error::ErrorReport;
+use crate::workers::PerWorker;
 
+use fresh::Fresh;
 use mishaps::{Mishap, Mishaps};
 use reading::Reading;
 use slots::Slots;
@@ -33,6 +36,9 @@ pub struct History {
     clock: SharedClock,
     /// Held for moments: nobody who holds it waits, or makes anything of what is in there.
     state: Mutex<State>,
+    /// What belongs to the slot that is under way and was not brought there yet. Whoever has one of these does not wait for
+    /// `state`.
+    fresh: PerWorker<Mutex<Fresh>>,
 }
 
 #[derive(Debug)]
@@ -61,23 +67,17 @@ impl History {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(clock: SharedClock) -> Self {
-        let state = State {
-            slots: Slots::new(Instant::now(), clock.now()),
-            uses: Uses::default(),
-            mishaps: Mishaps::default(),
-            requests: 0,
-            errors: 0,
-        };
-        Self { clock, state: Mutex::new(state) }
+        let slots = Slots::new(Instant::now(), clock.now());
+        let fresh = PerWorker::new(|| Mutex::new(Fresh::new(slots.end())));
+        let state = State { slots, uses: Uses::default(), mishaps: Mishaps::default(), requests: 0, errors: 0 };
+        Self { clock, state: Mutex::new(state), fresh }
     }
 
     /// The newest `slots`, or all if there are not so many.
     #[must_use]
     pub fn reading(&self, slots: usize) -> Reading {
-        let now = self.clock.now();
-        let mut state = self.open();
-        // Unlike the clock of the slots, this one knows how long the machine has slept.
-        state.slots.look(Instant::now(), now);
+        // Unlike the clock of the slots, the wall's knows how long the machine has slept.
+        let state = self.all_at(Moment { runs: Instant::now(), wall: self.clock.now() });
         let (copies, names) = (state.slots.newest(slots), state.uses.names());
         drop(state);
         Reading::of(&copies, &names)
@@ -86,7 +86,7 @@ impl History {
     /// Everything since the start.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let state = self.open();
+        let state = self.all_at(Moment { runs: Instant::now(), wall: self.clock.now() });
         Totals {
             requests: state.requests,
             errors: state.errors,
@@ -95,19 +95,35 @@ impl History {
         }
     }
 
-    /// With the slot that it is time for.
-    fn at(&self, at: Moment) -> MutexGuard<'_, State> {
-        let mut state = self.open();
-        if state.slots.are_over(at.runs) {
-            state.slots.look(at.runs, at.wall);
+    /// This worker's, with the slot that it is time for.
+    fn at(&self, at: Moment) -> MutexGuard<'_, Fresh> {
+        let fresh = open(self.fresh.own());
+        if at.runs < fresh.until {
+            return fresh;
         }
-        state
+        drop(fresh);
+        drop(self.all_at(at));
+        open(self.fresh.own())
     }
 
-    /// A panic elsewhere leaves nothing half done in here that matters.
-    fn open(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Everything, with the slot that it is time for.
+    fn all_at(&self, at: Moment) -> MutexGuard<'_, State> {
+        let mut state = open(&self.state);
+        for fresh in self.fresh.all() {
+            let State { slots, uses, .. } = &mut *state;
+            let (requests, errors) = open(fresh).bring(slots, uses);
+            state.requests += requests;
+            state.errors += errors;
+        }
+        state.slots.look(at.runs, at.wall);
+        self.fresh.all().for_each(|fresh| open(fresh).until = state.slots.end());
+        state
     }
+}
+
+/// A panic elsewhere leaves nothing half done in here that matters.
+fn open<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Observer for History {
@@ -117,29 +133,22 @@ impl Observer for History {
         if !is_traffic && !went_wrong {
             return;
         }
-        let mishap = went_wrong.then(|| Mishap::of(request, request.ended.wall));
-        let mut state = self.at(request.ended);
         if is_traffic {
-            state.requests += 1;
-            state.errors += u64::from(went_wrong);
-            state.slots.count(went_wrong, request.waited());
+            self.at(request.ended).count(went_wrong, request.waited());
         }
-        if let Some(mishap) = mishap {
-            state.mishaps.add(mishap);
+        if went_wrong {
+            let mishap = Mishap::of(request, request.ended.wall);
+            open(&self.state).mishaps.add(mishap);
         }
     }
 
     fn spent(&self, spent: &Spent<'_>) {
-        let mut state = self.at(spent.at);
-        let series = state.uses.add(spent);
-        if let Some(usage) = spent.usage {
-            state.slots.spend(series, usage.total());
-        }
+        self.at(spent.at).spend(spent);
     }
 
     fn misfit(&self, status: StatusCode, report: &ErrorReport) {
         let mishap = Mishap::misfit(status, report, self.clock.now());
-        self.open().mishaps.add(mishap);
+        open(&self.state).mishaps.add(mishap);
     }
 }
 

@@ -66,16 +66,14 @@ pub(super) struct Copies {
 impl Slots {
     /// Nothing has happened in any of them.
     pub(super) fn new(now: Instant, wall: SystemTime) -> Self {
-        #[expect(clippy::expect_used, reason = "the bounds are constants")]
-        let first_bytes = Histogram::new_with_bounds(1, micros(SLOWEST), DIGITS).expect("bounds in order");
         let all = (0..SLOTS).map(|_| Slot::default()).collect();
         let (newest, left) = place(since_1970(wall));
-        Self { all, newest, ends: now + left, first_bytes, renamed: 0 }
+        Self { all, newest, ends: now + left, first_bytes: times(), renamed: 0 }
     }
 
-    /// Whether the last one is over, so that [`Slots::look`] is called for.
-    pub(super) fn are_over(&self, now: Instant) -> bool {
-        now >= self.ends
+    /// When the last one is over, so that [`Slots::look`] is called for.
+    pub(super) fn end(&self) -> Instant {
+        self.ends
     }
 
     /// Begins the slots that it is time for.
@@ -100,15 +98,15 @@ impl Slots {
         (self.newest, self.ends) = (newest.max(self.newest), now + left);
     }
 
-    /// A request is over.
-    pub(super) fn count(&mut self, went_wrong: bool, first_byte: Option<Duration>) {
+    /// So many requests are over; of these, so many went wrong. Some have taken so long until the first byte.
+    pub(super) fn count(&mut self, requests: u64, errors: u64, first_bytes: &Histogram<u32>) {
         if let Some(slot) = self.all.back_mut() {
-            slot.requests = slot.requests.saturating_add(1);
-            slot.errors = slot.errors.saturating_add(went_wrong.into());
+            let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+            slot.requests = slot.requests.saturating_add(number(requests));
+            slot.errors = slot.errors.saturating_add(number(errors));
         }
-        if let Some(time) = first_byte {
-            self.first_bytes.saturating_record(micros(time.min(SLOWEST)));
-        }
+        // They have the same bounds.
+        let _ = self.first_bytes.add(first_bytes);
     }
 
     /// Tokens of a series were spent.
@@ -170,6 +168,13 @@ fn since_1970(wall: SystemTime) -> Duration {
     wall.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+/// Room for times until the first byte, in microseconds.
+pub(super) fn times() -> Histogram<u32> {
+    #[expect(clippy::expect_used, reason = "the bounds are constants")]
+    Histogram::new_with_bounds(1, micros(SLOWEST), DIGITS).expect("bounds in order")
+}
+
+/// As they are told apart there.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.min(SLOWEST).as_micros()).unwrap_or(u64::MAX)
 }

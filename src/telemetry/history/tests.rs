@@ -12,6 +12,7 @@ use super::reading::SlotReading;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::inspect::usage::Usage;
+use crate::workers::on;
 
 const NOON: Duration = Duration::from_secs(1_800_000_000);
 
@@ -34,12 +35,12 @@ impl World {
         self.wall += time;
     }
 
-    /// A request ends, and finds its slot as it does in [`History::at`].
+    /// A request ends, and finds its slot as it does in [`History::all_at`].
     fn ask(&mut self) {
-        if self.slots.are_over(self.runs) {
+        if self.runs >= self.slots.end() {
             self.slots.look(self.runs, self.wall);
         }
-        self.slots.count(false, None);
+        self.slots.count(1, 0, &slots::times());
     }
 
     /// Requests by the slot's name, counted from noon, of those that have any. All slots follow one another.
@@ -147,7 +148,8 @@ fn only_what_goes_to_azure_is_traffic_and_who_leaves_is_no_error() {
         (Route::Own, Completed, Some(503), (7, 3, 3)),
         (Route::Own, Refused, Some(421), (7, 3, 4)),
     ] {
-        finish(&history, route, outcome, status);
+        // Whoever counts.
+        on(usize::from(route == Route::Resource), || finish(&history, route, outcome, status));
         let Totals { requests, errors, mishaps, .. } = history.totals();
         assert_eq!((requests, errors, mishaps.len()), expected, "{route:?} {outcome:?} {status:?}");
     }
@@ -180,14 +182,17 @@ fn only_answers_of_others_tell_how_quick_they_are() {
 #[test]
 fn tokens_are_told_by_series_while_there_is_room() {
     let (mut slots, mut uses) = (World::new().slots, Uses::default());
+    let mut fresh = Fresh::new(slots.end());
     for (number, output) in (0..20).enumerate() {
         let model = format!("model-{number}");
         for usage in [Some(Usage { input: 10, cached: 5, output, reasoning: 0 }), None] {
             let (app, model) = (Label { name: "app", number: 0 }, Label { name: &model, number });
             let at = Moment { runs: Instant::now(), wall: SystemTime::UNIX_EPOCH };
-            let series = uses.add(&Spent { at, operation: Operation::at("/v1/responses"), app, model, usage });
-            slots.spend(series, usage.map_or(0, |usage| usage.total()));
+            fresh.spend(&Spent { at, operation: Operation::at("/v1/responses"), app, model, usage });
         }
+    }
+    for _ in 0..2 {
+        assert_eq!(fresh.bring(&mut slots, &mut uses), (0, 0), "once");
     }
     let slot = serde_json::to_value(&Reading::of(&slots.newest(1), &uses.names()).slots[0]).expect("JSON");
     let tokens = slot["tokens"].as_array().expect("series");
@@ -208,9 +213,11 @@ proptest! {
     #[test]
     fn quantiles_are_right_within_a_hundredth(mut times in prop::collection::vec(1_u64..4_000_000_000, 1..300)) {
         let mut slots = Slots::new(Instant::now(), SystemTime::UNIX_EPOCH);
+        let mut fresh = Fresh::new(slots.end());
         for time in &times {
-            slots.count(false, Some(Duration::from_micros(*time)));
+            fresh.count(false, Some(Duration::from_micros(*time)));
         }
+        prop_assert_eq!(fresh.bring(&mut slots, &mut Uses::default()), (times.len() as u64, 0));
         times.sort_unstable();
         let told = slots.newest(1).slots[0].first_byte;
         for (told, percent) in [(told.p50, 50), (told.p99, 99)] {

@@ -1,6 +1,7 @@
 //! What was used since the start, by app and model. Both are few: apps are configured, and of models the recorder tells no
 //! more than some hundreds apart.
 
+use std::mem;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -33,21 +34,41 @@ pub struct Used {
 #[derive(Debug, Default)]
 pub(super) struct Uses {
     rows: Vec<Used>,
+    /// The numbers of their apps and models.
+    keys: Vec<(usize, usize)>,
     /// The rows' numbers by those of app and model.
     index: FxHashMap<(usize, usize), usize>,
 }
 
 impl Uses {
-    /// Adds to what there is; of which series.
-    pub(super) fn add(&mut self, spent: &Spent<'_>) -> Series {
+    /// Adds to what there is.
+    pub(super) fn add(&mut self, spent: &Spent<'_>) {
         let Spent { app, model, usage, .. } = spent;
-        let at = *self.index.entry((app.number, model.number)).or_insert_with(|| {
-            let [app, model] = [app, model].map(|label| Name::new(label.name));
+        self.add_to((app.number, model.number), Counts::one(*usage), || {
+            [app, model].map(|label| Name::new(label.name))
+        });
+    }
+
+    /// Brings all of it to `rest`, and begins anew. `spend` hears how many tokens it were of which series there.
+    pub(super) fn bring(&mut self, rest: &mut Self, mut spend: impl FnMut(Series, u64)) {
+        for (row, key) in self.rows.iter_mut().zip(&self.keys).filter(|(row, _)| row.counts.responses > 0) {
+            let counts = mem::take(&mut row.counts);
+            let series = rest.add_to(*key, counts, || [row.app.clone(), row.model.clone()]);
+            if counts.responses > counts.unknown {
+                spend(series, counts.input.saturating_add(counts.output));
+            }
+        }
+    }
+
+    fn add_to(&mut self, key: (usize, usize), counts: Counts, names: impl FnOnce() -> [Name; 2]) -> Series {
+        let at = *self.index.entry(key).or_insert_with(|| {
+            let [app, model] = names();
             self.rows.push(Used { app, model, counts: Counts::default() });
+            self.keys.push(key);
             self.rows.len() - 1
         });
         if let Some(row) = self.rows.get_mut(at) {
-            row.counts += Counts::one(*usage);
+            row.counts += counts;
         }
         Series(at)
     }

@@ -5,6 +5,7 @@
 
 mod by_app;
 mod labels;
+mod merged;
 mod reading;
 mod times;
 
@@ -13,6 +14,7 @@ use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use self::by_app::{Kind, OfApp};
 use self::labels::NONE;
+use self::merged::merged;
 use self::times::Times;
 use super::names::Label;
 use super::operation::Operation;
@@ -20,6 +22,7 @@ use super::recorder::{Finished, Observer, Outcome, Spent};
 use crate::apps::Apps;
 use crate::error::ErrorReport;
 use crate::inspect::usage::Usage;
+use crate::workers::PerWorker;
 
 pub use self::reading::{Reading, Sample, number};
 pub use prometheus::Error;
@@ -27,6 +30,14 @@ pub use prometheus::Error;
 /// All metrics of one [`App`](crate::app::App).
 #[derive(Debug)]
 pub struct Metrics {
+    /// What is known elsewhere.
+    registry: Registry,
+    counted: PerWorker<Counted>,
+}
+
+/// What one worker has counted: to count in one place, workers would wait for each other.
+#[derive(Debug)]
+struct Counted {
     registry: Registry,
     /// By the app's number. Whoever is no known app comes last.
     of_apps: Vec<OfApp>,
@@ -50,6 +61,40 @@ impl Metrics {
     /// If a metric is described wrongly.
     pub fn new(apps: &Apps) -> Result<Self, Error> {
         let registry = Registry::new();
+        let version = Opts::new("aoai_proxy_build_info", "Always 1; the label says which version runs.");
+        let version = IntGauge::with_opts(version.const_label("version", env!("CARGO_PKG_VERSION")))?;
+        version.set(1);
+        registry.register(Box::new(version))?;
+        Ok(Self { registry, counted: PerWorker::try_new(|| Counted::new(apps))? })
+    }
+
+    /// Lets something be read whenever somebody asks. What is counted here has other names.
+    ///
+    /// # Errors
+    ///
+    /// If another reading has its name.
+    pub fn read(&self, reading: Reading) -> Result<(), Error> {
+        self.registry.register(Box::new(reading))
+    }
+
+    /// All of it in Prometheus's text format, of version 0.0.4.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registries = [&self.registry].into_iter().chain(self.counted.all().map(|counted| &counted.registry));
+        for family in merged(registries) {
+            // None should be unfit; then the others are worth something still.
+            if let Err(error) = TextEncoder.encode_utf8(&[family], &mut text) {
+                tracing::error!(%error, "a metric cannot be written");
+            }
+        }
+        text
+    }
+}
+
+impl Counted {
+    fn new(apps: &Apps) -> Result<Self, Error> {
+        let registry = Registry::new();
         let of_apps = apps.all().map(|app| OfApp::new(app.name(), &registry)).collect::<Result<_, Error>>()?;
         let times = Times::new(&registry)?;
         let errors = Opts::new(
@@ -62,33 +107,7 @@ impl Metrics {
         for code in UPSTREAM_ERRORS {
             upstream_errors.get_metric_with_label_values(&[code])?;
         }
-        let version = Opts::new("aoai_proxy_build_info", "Always 1; the label says which version runs.");
-        let version = IntGauge::with_opts(version.const_label("version", env!("CARGO_PKG_VERSION")))?;
-        version.set(1);
-        registry.register(Box::new(version))?;
         Ok(Self { registry, of_apps, times, upstream_errors })
-    }
-
-    /// Lets something be read whenever somebody asks.
-    ///
-    /// # Errors
-    ///
-    /// If its name is taken.
-    pub fn read(&self, reading: Reading) -> Result<(), Error> {
-        self.registry.register(Box::new(reading))
-    }
-
-    /// All of it in Prometheus's text format, of version 0.0.4.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        for family in self.registry.gather() {
-            // None should be unfit; then the others are worth something still.
-            if let Err(error) = TextEncoder.encode_utf8(&[family], &mut text) {
-                tracing::error!(%error, "a metric cannot be written");
-            }
-        }
-        text
     }
 
     fn finished(&self, request: &Finished<'_>) -> Result<(), Error> {
@@ -122,15 +141,15 @@ impl Metrics {
 
 impl Observer for Metrics {
     fn finished(&self, request: &Finished<'_>) {
-        tell(self.finished(request));
+        tell(self.counted.own().finished(request));
     }
 
     fn spent(&self, spent: &Spent<'_>) {
-        tell(self.spent(spent.app, spent.model, spent.usage));
+        tell(self.counted.own().spent(spent.app, spent.model, spent.usage));
     }
 
     fn misfit(&self, status: StatusCode, _: &ErrorReport) {
-        tell(self.misfit(status));
+        tell(self.counted.own().misfit(status));
     }
 }
 

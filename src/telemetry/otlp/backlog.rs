@@ -27,11 +27,11 @@ impl Backlog {
         Self { most, waiting: AtomicUsize::new(0), lost: AtomicU64::new(0), told: Tally::new(clock) }
     }
 
-    /// Whether there is room for one more, which then is taken.
-    pub(super) fn enter(&self) -> bool {
+    /// Takes room for one more, if there is any. How many wait then.
+    pub(super) fn enter(&self) -> Option<usize> {
         let room = |waiting| (waiting < self.most).then_some(waiting + 1);
-        let has_room = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
-        if !has_room {
+        let entered = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
+        if entered.is_err() {
             let lost = self.lose(1);
             if self.told.count(|_| Loss::NoRoom, ()) {
                 tracing::warn!(
@@ -40,7 +40,7 @@ impl Backlog {
                 );
             }
         }
-        has_room
+        entered.ok().map(|waited| waited + 1)
     }
 
     /// So many wait no longer.
@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn there_is_room_for_so_many_spans_and_the_rest_is_counted() {
         let backlog = Backlog::new(64, Arc::new(ManualClock::stopped()));
-        let entered = (0..74).filter(|_| backlog.enter()).count();
+        let entered = (0..74).filter(|_| backlog.enter().is_some()).count();
         assert_eq!((entered, backlog.lost.load(Ordering::Relaxed)), (64, 10));
         backlog.leave(32);
-        assert!(backlog.enter());
+        assert_eq!(backlog.enter(), Some(33));
         backlog.undelivered(Signal::Traces, &Undelivered::Over, 32);
         assert_eq!(backlog.lost.load(Ordering::Relaxed), 42);
     }

@@ -39,7 +39,7 @@ pub(super) struct Histogram<K> {
     series: FxHashMap<K, Series>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Series {
     /// As they are written.
     attributes: Vec<u8>,
@@ -49,7 +49,7 @@ struct Series {
     most: f64,
 }
 
-impl<K: Eq + Hash> Histogram<K> {
+impl<K: Eq + Hash + Clone> Histogram<K> {
     /// Nothing has been recorded yet.
     pub(super) fn new(name: &'static str, unit: &'static str, meaning: &'static str, bounds: &'static Bounds) -> Self {
         Self { about: About { name, meaning, unit }, bounds, series: FxHashMap::default() }
@@ -72,6 +72,16 @@ impl<K: Eq + Hash> Histogram<K> {
         series.most = series.most.max(value);
     }
 
+    /// Adds what was recorded elsewhere.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (key, series) in &other.series {
+            match self.series.get_mut(key) {
+                Some(known) => known.add(series),
+                None => drop(self.series.insert(key.clone(), series.clone())),
+            }
+        }
+    }
+
     /// Writes all of it, if there is any.
     pub(super) fn write(&self, out: &mut Vec<u8>, period: Period) {
         if self.series.is_empty() {
@@ -85,6 +95,13 @@ impl<K: Eq + Hash> Histogram<K> {
 }
 
 impl Series {
+    fn add(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sum += other.sum;
+        self.least = self.least.min(other.least);
+        self.most = self.most.max(other.most);
+    }
+
     fn write(&self, out: &mut Vec<u8>, bounds: &Bounds, period: Period) {
         wire::message(out, 1, |point| {
             wire::eight_bytes(point, 2, period.began);

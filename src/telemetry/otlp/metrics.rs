@@ -22,6 +22,7 @@ use crate::telemetry::methods;
 use crate::telemetry::names::Label;
 use crate::telemetry::operation::Operation;
 use crate::telemetry::recorder::{Finished, Spent};
+use crate::workers::PerWorker;
 
 /// As the conventions want them: seconds of a request, seconds of a model's answer, tokens.
 const SECONDS: Bounds = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -58,6 +59,12 @@ pub(super) struct Metrics {
     clock: SharedClock,
     began: SystemTime,
     resource: Place,
+    counted: PerWorker<Counted>,
+}
+
+/// What one worker has counted: to count in one place, workers would wait for each other.
+#[derive(Debug)]
+struct Counted {
     under_way: AllUnderWay,
     sums: Mutex<Sums>,
 }
@@ -109,8 +116,8 @@ enum Kind {
 impl Metrics {
     pub(super) fn new(otlp: &Otlp, resource: Place, sender: Sender, backlog: Arc<Backlog>, clock: SharedClock) -> Self {
         let began = clock.now();
-        let (under_way, sums) = (AllUnderWay::default(), Mutex::new(Sums::new()));
-        Self { sender, backlog, interval: otlp.metrics_interval, clock, began, resource, under_way, sums }
+        let counted = PerWorker::new(|| Counted { under_way: AllUnderWay::default(), sums: Mutex::new(Sums::new()) });
+        Self { sender, backlog, interval: otlp.metrics_interval, clock, began, resource, counted }
     }
 
     /// A request has begun to be passed on.
@@ -127,7 +134,7 @@ impl Metrics {
         let (problem, duration) = (Problem::of(request), request.duration.as_secs_f64());
         let method = method_number(request.method);
         let of_http = OfHttp { operation: request.operation, method, status: request.status, problem };
-        let mut sums = self.open();
+        let mut sums = self.counted.own().open();
         sums.durations.record(of_http, duration, |said| of_http.tell(said));
         let Some(operation) = request.operation.name() else { return };
         let (app, model) = (request.app, request.counted_as);
@@ -150,7 +157,7 @@ impl Metrics {
             return;
         };
         let of_model = OfModel { operation, app: spent.app.number, model: Some(spent.model.number) };
-        let mut sums = self.open();
+        let mut sums = self.counted.own().open();
         for (kind, tokens) in [(Kind::Input, input), (Kind::Output, output)] {
             #[expect(clippy::cast_precision_loss, reason = "nobody counts single tokens beyond 2^53")]
             sums.tokens.record((of_model, kind), tokens as f64, |said| {
@@ -197,20 +204,24 @@ impl Metrics {
         let mut content = vec![0; self.sender.room()];
         let nothing = content.len();
         self.write_under_way(&mut content, period);
-        let sums = self.open();
+        let mut sums = Sums::new();
+        self.counted.all().for_each(|counted| sums.add(&counted.open()));
         sums.durations.write(&mut content, period);
         sums.first_bytes.write(&mut content, period);
         sums.operations.write(&mut content, period);
         sums.tokens.write(&mut content, period);
-        drop(sums);
         (content.len() > nothing).then(|| self.sender.message(content))
     }
 
     /// Requests under way are counted where they begin and end.
     fn write_under_way(&self, out: &mut Vec<u8>, period: Period) {
         let methods = methods::KNOWN.into_iter().chain([OTHER_METHOD]);
-        let counts =
-            || self.under_way.iter().zip(methods.clone()).filter(|(count, _)| count.ever.load(Ordering::Relaxed));
+        let count = |number: usize| {
+            let those = || self.counted.all().filter_map(|counted| counted.under_way.get(number));
+            let now: i64 = those().map(|count| count.now.load(Ordering::Relaxed)).sum();
+            those().any(|count| count.ever.load(Ordering::Relaxed)).then_some(now)
+        };
+        let counts = || methods.clone().enumerate().filter_map(|(number, method)| Some((count(number)?, method)));
         if counts().next().is_none() {
             return;
         }
@@ -219,7 +230,7 @@ impl Metrics {
                 wire::message(sum, 1, |point| {
                     wire::eight_bytes(point, 2, period.began);
                     wire::eight_bytes(point, 3, period.now);
-                    wire::eight_bytes(point, 6, count.now.load(Ordering::Relaxed).cast_unsigned());
+                    wire::eight_bytes(point, 6, count.max(0).cast_unsigned());
                     let mut said = Attributes { out: point, field: ATTRIBUTES };
                     said.text(words::METHOD, method);
                     said.fixed(words::SCHEME);
@@ -230,12 +241,14 @@ impl Metrics {
     }
 
     fn add(&self, method: &Method, number: i64) {
-        if let Some(count) = self.under_way.get(method_number(method)) {
+        if let Some(count) = self.counted.own().under_way.get(method_number(method)) {
             count.now.fetch_add(number, Ordering::Relaxed);
             count.ever.store(true, Ordering::Relaxed);
         }
     }
+}
 
+impl Counted {
     /// A panic elsewhere leaves nothing half done in here that matters.
     fn open(&self) -> MutexGuard<'_, Sums> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
@@ -270,6 +283,13 @@ impl Sums {
                 &TOKENS,
             ),
         }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.durations.add(&other.durations);
+        self.operations.add(&other.operations);
+        self.first_bytes.add(&other.first_bytes);
+        self.tokens.add(&other.tokens);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::config::Sampling;
 use crate::inspect::usage::Usage;
 use crate::telemetry::origin::{Origin, Parent};
 use crate::telemetry::recorder::Finished;
+use crate::workers::PerWorker;
 
 /// Spans in one message.
 const MOST_AT_ONCE: usize = 512;
@@ -40,18 +41,16 @@ pub(super) struct Spans {
     sender: Sender,
     backlog: Arc<Backlog>,
     delay: Duration,
-    waiting: Mutex<Waiting>,
+    /// Messages that are full.
+    full_ones: Mutex<VecDeque<Batch>>,
+    /// Those that are not: workers that wrote to one would wait for each other.
+    begun: PerWorker<Mutex<Batch>>,
     /// There is one where there was none.
     first: Notify,
-    /// There is a message full of them.
-    full: Notify,
-}
-
-/// Spans that are to be sent.
-#[derive(Debug, Default)]
-struct Waiting {
-    full: VecDeque<Batch>,
-    last: Batch,
+    /// There are enough for a message, or for half of the room.
+    many: Notify,
+    /// How many that is.
+    enough: usize,
 }
 
 /// Spans of one message, behind room for what comes before them.
@@ -68,17 +67,27 @@ thread_local! {
 
 impl Spans {
     pub(super) fn new(otlp: &Otlp, sampling: Sampling, sender: Sender, backlog: Arc<Backlog>) -> Self {
-        let (first, full) = (Notify::new(), Notify::new());
-        Self { sampling, sender, backlog, delay: otlp.batch_delay, waiting: Mutex::default(), first, full }
+        Self {
+            sampling,
+            sender,
+            backlog,
+            delay: otlp.batch_delay,
+            full_ones: Mutex::default(),
+            begun: PerWorker::default(),
+            first: Notify::new(),
+            many: Notify::new(),
+            enough: (otlp.most_spans / 2).clamp(1, MOST_AT_ONCE),
+        }
     }
 
     /// A request is over.
     pub(super) fn finished(&self, request: &Finished<'_>, place: &Place) {
         let parent = request.origin.and_then(Origin::parent);
         let trace = parent.map_or_else(|| fastrand::u128(1..).to_be_bytes(), |parent| parent.trace);
-        if !is_sampled(self.sampling, parent, trace) || !self.backlog.enter() {
+        if !is_sampled(self.sampling, parent, trace) {
             return;
         }
+        let Some(waiting) = self.backlog.enter() else { return };
         // A thread that ends has no room any more, and no requests.
         let _ = ROOM.try_with(|room| {
             let Ok(mut room) = room.try_borrow_mut() else { return };
@@ -86,28 +95,32 @@ impl Spans {
             write(&mut room, request, place, parent, trace);
             self.push(&room);
         });
+        if waiting % self.enough == 0 {
+            self.many.notify_one();
+        }
     }
 
     fn push(&self, span: &[u8]) {
-        let mut waiting = self.open();
-        let batch = &mut waiting.last;
+        let mut batch = open(self.begun.own());
         if batch.spans == 0 {
             batch.message.resize(self.sender.room(), 0);
         }
         wire::bytes(&mut batch.message, 2, span);
         batch.spans += 1;
-        let spans = batch.spans;
-        if spans == MOST_AT_ONCE {
-            let full = mem::take(batch);
+        let is_first = batch.spans == 1;
+        let full = (batch.spans == MOST_AT_ONCE).then(|| {
+            let full = mem::take(&mut *batch);
             // As much as this one took, the next one will.
             batch.message.reserve(full.message.len());
-            waiting.full.push_back(full);
+            full
+        });
+        drop(batch);
+        if let Some(full) = full {
+            open(&self.full_ones).push_back(full);
+            self.many.notify_one();
         }
-        drop(waiting);
-        match spans {
-            1 => self.first.notify_one(),
-            MOST_AT_ONCE => self.full.notify_one(),
-            _ => {}
+        if is_first {
+            self.first.notify_one();
         }
     }
 
@@ -120,13 +133,13 @@ impl Spans {
                     () = delivery.is_ending() => {}
                 }
             }
-            let mut is_due = tokio::select! {
-                () = sleep(self.delay) => true,
-                () = self.full.notified() => false,
-                () = delivery.is_ending() => true,
-            };
+            tokio::select! {
+                () = sleep(self.delay) => {}
+                () = self.many.notified() => {}
+                () = delivery.is_ending() => {}
+            }
             let has_begun_to_end = !delivery.is_working();
-            let mut has_all = true;
+            let (mut is_due, mut has_all) = (true, true);
             while let Some(batch) = self.take(&mut is_due) {
                 has_all &= self.deliver(batch, &delivery).await;
                 is_due |= has_begun_to_end;
@@ -152,11 +165,25 @@ impl Spans {
 
     /// Spans for a message: as many as it may have, or all there are if these are due, once.
     fn take(&self, is_due: &mut bool) -> Option<Batch> {
-        let mut waiting = self.open();
-        waiting
-            .full
-            .pop_front()
-            .or_else(|| (mem::take(is_due) && waiting.last.spans > 0).then(|| mem::take(&mut waiting.last)))
+        let full = open(&self.full_ones).pop_front();
+        full.or_else(|| mem::take(is_due).then(|| self.gather()).filter(|batch| batch.spans > 0))
+    }
+
+    /// What all workers have begun. What does not fit into one message becomes another one.
+    fn gather(&self) -> Batch {
+        let mut all = Batch::default();
+        for begun in self.begun.all() {
+            let begun = mem::take(&mut *open(begun));
+            if all.spans == 0 {
+                all = begun;
+            } else if begun.spans > MOST_AT_ONCE - all.spans {
+                open(&self.full_ones).push_back(begun);
+            } else if let Some(spans) = begun.message.get(self.sender.room()..) {
+                all.message.extend_from_slice(spans);
+                all.spans += begun.spans;
+            }
+        }
+        all
     }
 
     /// What would be sent now.
@@ -166,14 +193,13 @@ impl Spans {
     }
 
     fn is_empty(&self) -> bool {
-        let waiting = self.open();
-        waiting.full.is_empty() && waiting.last.spans == 0
+        open(&self.full_ones).is_empty() && self.begun.all().all(|batch| open(batch).spans == 0)
     }
+}
 
-    /// A panic elsewhere leaves nothing half done in here.
-    fn open(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A panic elsewhere leaves nothing half done in here.
+fn open<T>(waiting: &Mutex<T>) -> MutexGuard<'_, T> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a trace is told: as the caller says, or a part of them, which is the same part wherever that is asked.

@@ -2,6 +2,8 @@
 //! resource's connection behind it, happens on one thread: nobody is woken across processors, and nothing is shared that need
 //! not be.
 
+mod own;
+
 use std::cell::Cell;
 use std::io;
 use std::num::NonZero;
@@ -13,6 +15,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::lifecycle::Count;
+
+pub(crate) use own::Apart;
+pub use own::{Near, PerWorker, Shared};
 
 /// How long what a thread leaves behind may take to end.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -32,6 +37,16 @@ pub fn count() -> usize {
 #[must_use]
 pub fn index() -> usize {
     INDEX.get()
+}
+
+/// Does `work` as this one of the threads.
+#[cfg(test)]
+pub(crate) fn on<T: Send>(worker: usize, work: impl FnOnce() -> T + Send) -> T {
+    let work = || {
+        INDEX.set(worker);
+        work()
+    };
+    thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
 /// The threads that serve callers. They end when this is dropped.
