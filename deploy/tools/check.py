@@ -46,8 +46,13 @@ def container(_):
                 complain(path, f"the image's tag is {''.join(tag)}, not {version}")
 
 
+def texts(directory):
+    """Its files, but for what only a compiler reads."""
+    return [path for path in directory.rglob("*") if path.is_file() and path.suffix != ".profdata"]
+
+
 def scripts(_):
-    first = {path: path.read_text().partition("\n")[0] for path in PACKAGING.rglob("*") if path.is_file()}
+    first = {path: path.read_text().partition("\n")[0] for path in texts(PACKAGING)}
     shell = [path for path, line in first.items() if re.search(r"^#!.*sh$|shellcheck shell", line)] + [PACKAGING / "tools"]
     tool(PACKAGING, "shellcheck", *shell, DEPLOY / "check", cwd=ROOT)
     for path in [path for path, line in first.items() if line.endswith("python3")]:
@@ -142,8 +147,8 @@ def examples(program):
 
 def words(program):
     """Every key that is named anywhere."""
-    for path in [ROOT / "Dockerfile", *DEPLOY.rglob("*"), *PACKAGING.rglob("*")]:
-        if not path.is_file() or "tools" in path.parts or "node_modules" in path.parts or path.suffix == ".py":
+    for path in [ROOT / "Dockerfile", *texts(DEPLOY), *texts(PACKAGING)]:
+        if "tools" in path.parts or "node_modules" in path.parts or path.suffix == ".py":
             continue
         for key in sorted(set(names(path.read_text()))):
             if key not in AWAITED and not program.knows(key):
