@@ -47,7 +47,7 @@ fn fields_cleaned(fields: (HeaderMap, HeaderMap)) -> (HeaderMap, HeaderMap) {
 }
 
 #[library_benchmark]
-#[bench::held(args = (Tokens::held()), config = at_most(270))]
+#[bench::held(args = (Tokens::held()), config = at_most(293))]
 fn token_taken(tokens: Tokens) -> (Option<HeaderValue>, Tokens) {
     (tokens.authorization(), tokens)
 }
