@@ -1,27 +1,18 @@
 //! A response's content by whichever version of HTTP it comes, and the connection that it holds.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming as Stream;
+use http_body::{Frame, SizeHint};
 
-use super::handshake::Streams;
-use super::http1::{self, Content};
+use super::{http1, http2};
 use crate::alarm::Alarm;
 
 /// Content that comes from the resource. Dropped before its end, it cancels the request.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    Http1(Content),
-    Http2 {
-        stream: Stream,
-        /// Counts as a stream of its connection until it has ended.
-        counted: Option<Arc<Streams>>,
-        alarm: Alarm,
-    },
+    Http1(http1::Content),
+    Http2(http2::Content),
     /// Nothing more: it was given up.
     Nothing(Alarm),
 }
@@ -32,15 +23,10 @@ pub(super) enum Error {
     #[error(transparent)]
     Http1(#[from] http1::Error),
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] http2::Error),
 }
 
 impl Incoming {
-    pub(super) fn of_http2(stream: Stream, counted: Arc<Streams>) -> Self {
-        let counted = (!stream.is_end_stream()).then_some(counted);
-        Self::Http2 { stream, counted, alarm: Alarm::default() }
-    }
-
     /// None at all.
     pub(super) fn nothing() -> Self {
         Self::Nothing(Alarm::default())
@@ -50,7 +36,8 @@ impl Incoming {
     pub(super) fn alarm(&mut self) -> &mut Alarm {
         match self {
             Self::Http1(content) => content.alarm(),
-            Self::Http2 { alarm, .. } | Self::Nothing(alarm) => alarm,
+            Self::Http2(content) => &mut content.alarm,
+            Self::Nothing(alarm) => alarm,
         }
     }
 
@@ -62,19 +49,7 @@ impl Incoming {
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self {
             Self::Http1(content) => content.poll_frame(cx).map_err(Error::Http1),
-            Self::Http2 { stream, counted, .. } => {
-                let frame = Pin::new(&mut *stream).poll_frame(cx);
-                // Nobody asks for more after the end, an error, or trailers.
-                let ends = match &frame {
-                    Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || stream.is_end_stream(),
-                    Poll::Ready(_) => true,
-                    Poll::Pending => false,
-                };
-                if ends {
-                    *counted = None;
-                }
-                frame.map_err(Error::Http2)
-            }
+            Self::Http2(content) => content.poll_frame(cx).map_err(Error::Http2),
             Self::Nothing(_) => Poll::Ready(None),
         }
     }
@@ -82,7 +57,7 @@ impl Incoming {
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(content) => content.is_end_stream(),
-            Self::Http2 { stream, .. } => stream.is_end_stream(),
+            Self::Http2(content) => content.is_end_stream(),
             Self::Nothing(_) => true,
         }
     }
@@ -90,7 +65,7 @@ impl Incoming {
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(content) => content.size_hint(),
-            Self::Http2 { stream, .. } => stream.size_hint(),
+            Self::Http2(content) => content.size_hint(),
             Self::Nothing(_) => SizeHint::with_exact(0),
         }
     }

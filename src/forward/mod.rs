@@ -3,8 +3,8 @@
 pub mod body;
 pub(crate) mod connect;
 pub mod fields;
-mod handshake;
 mod http1;
+mod http2;
 mod incoming;
 mod link;
 mod listening;
@@ -18,7 +18,7 @@ pub mod upstream;
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_EXTENSIONS};
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -68,7 +68,9 @@ struct Ready {
     switching: Option<Switching>,
     /// Who is told that it goes to the resource.
     asked: Asked,
-    /// What stands in `Authorization`; nothing if that is a key of the caller's that passes.
+    /// What stands in `Authorization`: no field of `parts` does.
+    authorization: HeaderValue,
+    /// Where it is from; nothing if it is a key of the caller's that passes.
     token: Option<Arc<Token>>,
 }
 
@@ -175,12 +177,14 @@ impl Forwarder {
                 }
             }
         }
-        let token = if ephemeral.is_none() { Some(self.tokens.token_to_send().await?) } else { None };
+        let (authorization, token) = match ephemeral {
+            Some(key) => (key, None),
+            None => {
+                let token = self.tokens.token_to_send().await?;
+                (token.authorization.clone(), Some(token))
+            }
+        };
         fields::clean_request(&mut parts.headers);
-        // After the cleaning: nothing that the caller's `Connection` names can remove these.
-        if let Some(key) = ephemeral {
-            parts.headers.insert(AUTHORIZATION, key);
-        }
         // The request matters more than that it can be found again.
         if fields::leave_room(&parts.headers) {
             parts.headers.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
@@ -194,11 +198,7 @@ impl Forwarder {
                 parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
             }
         }
-        let mut ready = Ready { parts, target, upload, interim, switching, asked, token: None };
-        if let Some(token) = token {
-            ready.authorize(token);
-        }
-        Ok(ready)
+        Ok(Ready { parts, target, upload, interim, switching, asked, authorization, token })
     }
 
     async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
@@ -212,7 +212,7 @@ impl Forwarder {
 
 impl Ready {
     fn authorize(&mut self, token: Arc<Token>) {
-        self.parts.headers.insert(AUTHORIZATION, token.authorization.clone());
+        self.authorization = token.authorization.clone();
         self.token = Some(token);
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 use super::connect::{Connector, Offer};
-use super::handshake::{self, Http2, Streams};
 use super::http1::Wire;
+use super::http2::{self, Session, Streams};
 use super::link::Link;
 use crate::clock::SharedClock;
 use crate::error::{Causes, ProxyError};
@@ -49,8 +49,7 @@ struct Idle {
 
 #[derive(Debug)]
 struct Shared {
-    sender: Http2,
-    streams: Arc<Streams>,
+    session: Session,
     last_used: SystemTime,
 }
 
@@ -58,7 +57,7 @@ struct Shared {
 #[derive(Debug)]
 pub(super) enum Connection {
     Http1(Box<Wire>),
-    Http2(Http2, Arc<Streams>),
+    Http2(Session),
 }
 
 /// A connection, and whether it has carried requests before.
@@ -95,7 +94,7 @@ impl Pool {
     /// Another connection than one that was open and failed: than the one whose streams are `dead`, if many shared it.
     pub(super) async fn replace(&self, dead: Option<&Arc<Streams>>) -> Result<Checkout, ProxyError> {
         if let Some(streams) = dead {
-            self.open().shared.retain(|shared| !Arc::ptr_eq(&shared.streams, streams));
+            self.open().shared.retain(|shared| !Arc::ptr_eq(&shared.session.streams, streams));
         }
         Box::pin(self.connect()).await
     }
@@ -137,11 +136,12 @@ impl Pool {
         let now = self.clock.now();
         let fresh = |since: SystemTime| now.duration_since(since).unwrap_or_default() < LONGEST_WAIT;
         let mut open = self.open();
-        open.shared.retain(|shared| !shared.sender.is_closed() && (shared.streams.any() || fresh(shared.last_used)));
-        let roomy = open.shared.iter_mut().find(|shared| fresh(shared.last_used) && shared.streams.have_room());
+        open.shared
+            .retain(|Shared { session, last_used }| !session.is_over() && (session.streams.any() || fresh(*last_used)));
+        let roomy = open.shared.iter_mut().find(|shared| fresh(shared.last_used) && shared.session.streams.have_room());
         if let Some(shared) = roomy {
             shared.last_used = now;
-            return Some(Connection::Http2(shared.sender.clone(), shared.streams.clone()));
+            return Some(Connection::Http2(shared.session.share()));
         }
         while let Some(mut idle) = open.idle.pop() {
             if fresh(idle.since) && idle.wire.is_quiet() {
@@ -157,17 +157,17 @@ impl Pool {
         if !is_http2 {
             return Ok(Connection::Http1(Box::new(Wire::new(link))));
         }
-        let connection = handshake::http2(link).await.map(|shared| self.share(shared));
+        let connection = Session::begin(link).await.map(|session| self.share(session));
         connection.map_err(|error| self.protocol_error(&error))
     }
 
-    fn share(&self, (sender, streams): (Http2, Arc<Streams>)) -> Connection {
-        let shared = Shared { sender: sender.clone(), streams: streams.clone(), last_used: self.clock.now() };
+    fn share(&self, session: Session) -> Connection {
+        let shared = Shared { session: session.share(), last_used: self.clock.now() };
         self.open().shared.push(shared);
-        Connection::Http2(sender, streams)
+        Connection::Http2(session)
     }
 
-    fn protocol_error(&self, error: &hyper::Error) -> ProxyError {
+    fn protocol_error(&self, error: &http2::Error) -> ProxyError {
         ProxyError::UpstreamProtocol { host: self.host(), problem: Causes(error).to_string() }
     }
 

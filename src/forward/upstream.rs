@@ -1,9 +1,8 @@
 //! One request to the resource: over an open connection or a new one, within the deadline for a response.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +15,8 @@ use tokio::time::Instant;
 
 use super::body::ResponseBody;
 use super::connect::Connector;
-use super::handshake::{Http2, Streams};
 use super::http1::{self, Content as Http1Content, RequestHead, Wire};
+use super::http2::{self, Session, Streams};
 use super::incoming::{Error, Incoming};
 use super::pool::{Checkout, Connection, Pool};
 use super::upload::{RequestBody, Stall, Upload};
@@ -165,14 +164,17 @@ impl Upstream {
                     Ok(Err(Dead { error: error.into(), has_been_heard: wire.has_been_heard(), streams: None }))
                 }
             },
-            Connection::Http2(mut sender, streams) => Ok(match self.ask_over_http2(&mut sender, ready).await? {
-                Ok(response) => {
-                    let (parts, stream) = response.into_parts();
-                    Ok(self.pass_on(Response::from_parts(parts, ()), Incoming::of_http2(stream, streams)))
-                }
-                // An error says that nothing of a response has come.
-                Err(error) => Err(Dead { error: error.into(), has_been_heard: false, streams: Some(streams) }),
-            }),
+            Connection::Http2(session) => {
+                let streams = session.streams.clone();
+                Ok(match self.ask_over_http2(session, ready).await? {
+                    Ok(response) => {
+                        let (parts, content) = response.into_parts();
+                        Ok(self.pass_on(Response::from_parts(parts, ()), Incoming::Http2(content)))
+                    }
+                    // An error says that nothing of a response has come.
+                    Err(error) => Err(Dead { error: error.into(), has_been_heard: false, streams: Some(streams) }),
+                })
+            }
         }
     }
 
@@ -187,7 +189,8 @@ impl Upstream {
             body.hold_back();
         }
         let (method, fields) = (&ready.parts.method, &ready.parts.headers);
-        let head = RequestHead { method, target: &ready.target, host: &self.host, fields, expects_continue };
+        let (target, host, authorization) = (&ready.target, &self.host, &ready.authorization);
+        let head = RequestHead { method, target, host, authorization, fields, expects_continue };
         let caller = &ready.interim;
         let interim = |status, fields: &HeaderMap| {
             if let Some(caller) = caller {
@@ -201,25 +204,22 @@ impl Upstream {
 
     async fn ask_over_http2(
         &self,
-        sender: &mut Http2,
+        session: Session,
         ready: &mut Ready,
-    ) -> Result<Result<Response<hyper::body::Incoming>, hyper::Error>, ProxyError> {
+    ) -> Result<Result<Response<http2::Content>, http2::Error>, ProxyError> {
         let body = self.attempt(ready)?;
-        let request = self.request(ready, body)?;
-        let mut asked = pin!(sender.send_request(request));
+        let request = self.request(ready)?;
+        let mut asking = match session.ask(request, ready.authorization.clone(), body) {
+            Ok(asking) => asking,
+            Err(error) => return Ok(Err(error)),
+        };
         let mut alarm = Alarm::default();
         poll_fn(|cx| {
-            if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+            if let Poll::Ready(answer) = asking.poll(cx) {
                 return Poll::Ready(Ok(answer));
             }
-            // The content is taken by another task, and the deadline may come nearer without anybody saying so here.
-            loop {
-                let soon = Instant::now() + self.idle_timeout.min(self.response_timeout);
-                ready!(alarm.poll_until(cx, self.deadline(ready).min(soon)));
-                if Instant::now() >= self.deadline(ready) {
-                    return Poll::Ready(Err(self.overdue(ready)));
-                }
-            }
+            // What of the content moves, moves with that.
+            alarm.poll_until(cx, self.deadline(ready)).map(|()| Err(self.overdue(ready)))
         })
         .await
     }
@@ -247,12 +247,12 @@ impl Upstream {
     }
 
     /// The request in the form that HTTP/2 wants (RFC 9113 §8.3.1).
-    fn request(&self, ready: &Ready, body: RequestBody) -> Result<Request<RequestBody>, ProxyError> {
+    fn request(&self, ready: &Ready) -> Result<Request<()>, ProxyError> {
         let mut uri = uri::Parts::default();
         uri.path_and_query = Some(ready.target.clone());
         uri.scheme = Some(self.scheme.clone());
         uri.authority = Some(self.authorities.own().clone());
-        let mut request = Request::new(body);
+        let mut request = Request::new(());
         *request.method_mut() = ready.parts.method.clone();
         *request.headers_mut() = ready.parts.headers.clone();
         *request.version_mut() = Version::HTTP_2;
@@ -302,9 +302,7 @@ impl Upstream {
 /// Why the resource reset the request, if it did: it has not looked at the request if it refused the stream, and may have
 /// acted upon it otherwise (RFC 9113 §8.7).
 fn reset_by_resource(error: &Error) -> Option<h2::Reason> {
-    let Error::Http2(error) = error else { return None };
-    let cause = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
-    cause.reason().filter(|_| cause.is_reset() && cause.is_remote())
+    if let Error::Http2(error) = error { error.reset_by_resource() } else { None }
 }
 
 /// Leaves one length of several equal ones, and none if they differ: of content that does not come here.

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::SizeHint;
@@ -25,6 +25,8 @@ pub(in crate::forward) struct RequestHead<'request> {
     pub(in crate::forward) method: &'request Method,
     pub(in crate::forward) target: &'request PathAndQuery,
     pub(in crate::forward) host: &'request HeaderValue,
+    pub(in crate::forward) authorization: &'request HeaderValue,
+    /// All others.
     pub(in crate::forward) fields: &'request HeaderMap,
     /// Whether the content is held back until the resource wants it (RFC 9110 §10.1.1).
     pub(in crate::forward) expects_continue: bool,
@@ -63,6 +65,7 @@ pub(super) fn write(outgoing: &mut Outgoing, head: RequestHead<'_>, coding: Codi
     outgoing.text(head.target.as_str().as_bytes());
     outgoing.text(b" HTTP/1.1\r\n");
     outgoing.field(&HOST, head.host);
+    outgoing.field(&AUTHORIZATION, head.authorization);
     let mut has_length = false;
     for (name, value) in head.fields {
         match *name {

@@ -1,0 +1,140 @@
+//! Frames on their way out, as the library has written them: where each begins and ends (RFC 9113 §4.1), and what is put behind the
+//! fields of a request that has something of its own to say. Pure.
+
+use bytes::{BufMut as _, BytesMut};
+
+/// How long a frame's head is.
+const HEAD: usize = 9;
+/// The longest payload that everybody takes (RFC 9113 §4.2).
+const LONGEST: usize = 16 * 1024;
+/// What a connection begins with before there are frames (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+
+/// Kinds of frames that carry fields, and the flag of the last of them.
+const HEADERS: u8 = 0x1;
+const CONTINUATION: u8 = 0x9;
+const END_HEADERS: u8 = 0x4;
+
+/// Where we are in what is written.
+#[derive(Debug)]
+pub(super) struct Frames {
+    head: [u8; HEAD],
+    /// How much of the head has come.
+    seen: usize,
+    /// How much of the payload is still to come; of a frame whose head is complete.
+    left: usize,
+    /// What goes out behind the payload.
+    behind: BytesMut,
+}
+
+impl Frames {
+    pub(super) fn new() -> Self {
+        Self { head: [0; HEAD], seen: HEAD, left: PREFACE, behind: BytesMut::new() }
+    }
+
+    /// How much of `bytes` can go on as it is: the payload that a frame has left, if nothing is put behind it.
+    pub(super) fn passes(&self, bytes: &[u8]) -> usize {
+        if self.behind.is_empty() { self.left.min(bytes.len()) } else { 0 }
+    }
+
+    /// So much has gone on as it is, which was no more than could.
+    pub(super) fn passed(&mut self, length: usize) {
+        self.left -= length;
+        if self.left == 0 {
+            self.seen = 0;
+        }
+    }
+
+    /// Writes `bytes` to `out`, and what belongs behind the fields of a request: `value_of` knows it by the stream's number,
+    /// and is asked once for each head that is complete.
+    pub(super) fn write(
+        &mut self,
+        mut bytes: &[u8],
+        out: &mut BytesMut,
+        mut value_of: impl FnMut(u32) -> Option<Literal>,
+    ) {
+        while !bytes.is_empty() {
+            if self.seen < HEAD {
+                let (now, later) = bytes.split_at(bytes.len().min(HEAD - self.seen));
+                self.head[self.seen..self.seen + now.len()].copy_from_slice(now);
+                (self.seen, bytes) = (self.seen + now.len(), later);
+                if self.seen == HEAD {
+                    self.begin(out, &mut value_of);
+                }
+            } else {
+                let (now, later) = bytes.split_at(bytes.len().min(self.left));
+                out.extend_from_slice(now);
+                (self.left, bytes) = (self.left - now.len(), later);
+            }
+            if self.seen == HEAD && self.left == 0 {
+                out.extend_from_slice(&self.behind);
+                self.behind.clear();
+                self.seen = 0;
+            }
+        }
+    }
+
+    /// A frame's head is complete.
+    fn begin(&mut self, out: &mut BytesMut, value_of: &mut impl FnMut(u32) -> Option<Literal>) {
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
+        self.left = u32::from_be_bytes([0, a, b, c]) as usize;
+        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+        let ends_fields = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0;
+        let Some(Literal(value)) = ends_fields.then(|| value_of(stream)).flatten() else {
+            out.extend_from_slice(&self.head);
+            return;
+        };
+        if self.left + value.len() <= LONGEST {
+            write_head(out, self.left + value.len(), kind, flags, stream);
+            self.behind = value;
+            return;
+        }
+        // There is no room in this one: it is not the last any more.
+        write_head(out, self.left, kind, flags & !END_HEADERS, stream);
+        let mut pieces = value.chunks(LONGEST).peekable();
+        while let Some(piece) = pieces.next() {
+            let flags = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            write_head(&mut self.behind, piece.len(), CONTINUATION, flags, stream);
+            self.behind.extend_from_slice(piece);
+        }
+    }
+}
+
+fn write_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32) {
+    out.put_uint(length as u64, 3);
+    out.put_u8(kind);
+    out.put_u8(flags);
+    out.put_u32(stream);
+}
+
+/// A field as it is, in no table and in no code, never to be put into one (RFC 7541 §6.2.3).
+pub(super) struct Literal(BytesMut);
+
+impl Literal {
+    /// `Authorization` with this value.
+    pub(super) fn authorization(value: &[u8]) -> Self {
+        let mut field = BytesMut::with_capacity(value.len() + 8);
+        // Its name is the 23rd of the static table (RFC 7541 appendix A).
+        integer(&mut field, 0b0001_0000, 4, 23);
+        integer(&mut field, 0, 7, value.len());
+        field.extend_from_slice(value);
+        Self(field)
+    }
+}
+
+/// Writes a number that begins in the last `bits` of a byte (RFC 7541 §5.1).
+fn integer(out: &mut BytesMut, first: u8, bits: u32, number: usize) {
+    let most = (1_usize << bits) - 1;
+    let low = |number: usize| u8::try_from(number & 0x7f).unwrap_or(0x7f);
+    if number < most {
+        out.put_u8(first | low(number));
+        return;
+    }
+    out.put_u8(first | low(most));
+    let mut rest = number - most;
+    while rest > 0x7f {
+        out.put_u8(0x80 | low(rest));
+        rest >>= 7;
+    }
+    out.put_u8(low(rest));
+}
