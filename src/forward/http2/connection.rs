@@ -19,10 +19,16 @@ use super::{Line, Session, Streams, open};
 use crate::error::Causes;
 use crate::forward::link::Link;
 
-/// A connection that carries streams and was silent for as long as this is asked whether it is still there…
-const PING: Duration = Duration::from_secs(30);
-/// …and given this long to say so.
-const PONG: Duration = Duration::from_secs(20);
+/// For how long a resource may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Whoever owes responses is asked after this time whether it is still there…
+    pub(super) silence: Duration,
+    /// …and given this long to say so.
+    pub(super) answer: Duration,
+}
+
+pub(super) const PATIENCE: Patience = Patience { silence: Duration::from_secs(30), answer: Duration::from_secs(20) };
 /// Keeps a fast link full at 50 ms of distance, and bounds what a caller who does not read makes us hold.
 const STREAM_WINDOW: u32 = 2 << 20;
 /// The most there is (RFC 9113 §6.9.1): streams of callers who do not read must never use up what the others share.
@@ -33,7 +39,7 @@ const LONGEST_HEAD: u32 = 16 * 1024;
 const MOST_WAITING: usize = 1 << 20;
 
 /// Begins a connection, and has it carried.
-pub(super) async fn begin(link: Link) -> Result<Session, h2::Error> {
+pub(super) async fn begin(link: Link, patience: Patience) -> Result<Session, h2::Error> {
     let outlet = Outlet::new(link);
     let (sender, mut connection) = Builder::new()
         // One does not have to wait for the upstream's settings, which are the first that it says; the others of a crowd do,
@@ -51,14 +57,17 @@ pub(super) async fn begin(link: Link) -> Result<Session, h2::Error> {
     let streams = Arc::new(Streams(line.clone()));
     let carried = tokio::spawn(carry(connection, line.clone()));
     if let Some(pings) = pings {
-        tokio::spawn(watch(pings, line, Arc::downgrade(&streams), carried.abort_handle()));
+        let asked = Arc::downgrade(&streams);
+        tokio::spawn(watch(pings, line, asked, carried.abort_handle(), patience));
     }
     Ok(Session { sender, streams })
 }
 
 /// Carries a connection to its end.
-async fn carry(mut connection: Connection<Outlet<Link>, Bytes>, line: Arc<Line>) {
+async fn carry(connection: Connection<Outlet<Link>, Bytes>, line: Arc<Line>) {
+    // Dropped in the other order: streams are told what has happened before they find the connection closed.
     let over = Over(line);
+    let mut connection = connection;
     if let Err(error) = poll_fn(|cx| poll(&mut connection, &over.0, cx)).await {
         tracing::debug!(error = %Causes(&error), "upstream connection ended");
     }
@@ -86,9 +95,15 @@ fn poll(
 }
 
 /// Asks a connection that is silent whether it is still there, and ends it if there is no answer.
-async fn watch(mut pings: PingPong, line: Arc<Line>, streams: Weak<Streams>, connection: AbortHandle) {
+async fn watch(
+    mut pings: PingPong,
+    line: Arc<Line>,
+    streams: Weak<Streams>,
+    connection: AbortHandle,
+    patience: Patience,
+) {
     loop {
-        sleep(PING).await;
+        sleep(patience.silence).await;
         if line.is_over.load(Ordering::Relaxed) {
             return;
         }
@@ -96,10 +111,10 @@ async fn watch(mut pings: PingPong, line: Arc<Line>, streams: Weak<Streams>, con
         if line.outlet.take_heard() || streams.strong_count() < 2 {
             continue;
         }
-        match timeout(PONG, pings.ping(Ping::opaque())).await {
+        match timeout(patience.answer, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => continue,
             // An earlier one was not answered, though something else was said since.
-            Ok(Err(_)) => sleep(PONG).await,
+            Ok(Err(_)) => sleep(patience.answer).await,
             Err(_) => {}
         }
         if !line.outlet.take_heard() {
@@ -110,11 +125,12 @@ async fn watch(mut pings: PingPong, line: Arc<Line>, streams: Weak<Streams>, con
     }
 }
 
-/// Says that a connection is over, however it ends.
+/// Closes a connection, however it ends.
 struct Over(Arc<Line>);
 
 impl Drop for Over {
     fn drop(&mut self) {
         self.0.is_over.store(true, Ordering::Relaxed);
+        self.0.outlet.close();
     }
 }

@@ -40,7 +40,7 @@ impl Frames {
     /// So much has gone on as it is, which was no more than could.
     pub(super) fn passed(&mut self, length: usize) {
         self.left -= length;
-        if self.left == 0 {
+        if length > 0 && self.left == 0 {
             self.seen = 0;
         }
     }

@@ -9,6 +9,8 @@ mod content;
 mod frames;
 mod outlet;
 mod sending;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,6 +26,7 @@ use http_body::Body as _;
 use super::link::Link;
 use super::upload::{RequestBody, UploadError};
 use crate::server::list;
+use connection::PATIENCE;
 use outlet::{Outlet, Unsent};
 use sending::Sending;
 
@@ -86,7 +89,7 @@ impl Session {
     ///
     /// What kept the first bytes from being written.
     pub(super) async fn begin(link: Link) -> Result<Self, Error> {
-        connection::begin(link).await.map_err(Error::Protocol)
+        connection::begin(link, PATIENCE).await.map_err(Error::Protocol)
     }
 
     /// Another handle to the same connection.

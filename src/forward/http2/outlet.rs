@@ -26,7 +26,8 @@ const MOST_KEPT: usize = 16 * 1024;
 pub(super) struct Outlet<I>(Arc<Mutex<Inner<I>>>);
 
 struct Inner<I> {
-    io: I,
+    /// Nothing once the connection is over, whoever still has an outlet.
+    io: Option<I>,
     gathered: BytesMut,
     frames: Frames,
     /// What belongs to heads that were not written yet, by their streams, which mostly are in this order.
@@ -47,7 +48,7 @@ pub(super) struct Unsent<I> {
 impl<I> Outlet<I> {
     pub(super) fn new(io: I) -> Self {
         Self(Arc::new(Mutex::new(Inner {
-            io,
+            io: Some(io),
             gathered: BytesMut::new(),
             frames: Frames::new(),
             unsent: VecDeque::new(),
@@ -61,6 +62,17 @@ impl<I> Outlet<I> {
     pub(super) fn authorize(&self, stream: u32, value: HeaderValue) -> Unsent<I> {
         open(&self.0).unsent.push_back((stream, value));
         Unsent { outlet: self.clone(), stream }
+    }
+
+    /// The connection is over.
+    pub(super) fn close(&self) {
+        open(&self.0).io = None;
+    }
+
+    /// The streams that something is kept for.
+    #[cfg(test)]
+    pub(super) fn unsent(&self) -> Vec<u32> {
+        open(&self.0).unsent.iter().map(|(stream, _)| *stream).collect()
     }
 
     /// Whether anything was ever read.
@@ -97,12 +109,12 @@ impl<I> Inner<I> {
 impl<I: AsyncWrite + Unpin> Inner<I> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(io(&mut self.io)?).poll_flush(cx)
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.gathered.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.gathered))?;
+            let written = ready!(Pin::new(io(&mut self.io)?).poll_write(cx, &self.gathered))?;
             self.wrote(written)?;
         }
         if self.gathered.capacity() > MOST_KEPT {
@@ -133,7 +145,7 @@ impl<I: AsyncWrite + Unpin> Inner<I> {
                 if large.len() >= LARGE {
                     // What was gathered goes out before it, and with it.
                     let both = [IoSlice::new(&self.gathered), IoSlice::new(large)];
-                    let written = match Pin::new(&mut self.io).poll_write_vectored(cx, &both) {
+                    let written = match Pin::new(io(&mut self.io)?).poll_write_vectored(cx, &both) {
                         Poll::Ready(written) => self.wrote(written?)?,
                         Poll::Pending if taken > 0 => return Poll::Ready(Ok(taken)),
                         Poll::Pending => return Poll::Pending,
@@ -157,6 +169,11 @@ impl<I: AsyncWrite + Unpin> Inner<I> {
     }
 }
 
+/// The connection, as long as there is one.
+fn io<I>(io: &mut Option<I>) -> io::Result<&mut I> {
+    io.as_mut().ok_or_else(|| ErrorKind::NotConnected.into())
+}
+
 impl<I> Clone for Outlet<I> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -176,7 +193,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Outlet<I> {
             return Poll::Ready(Err(error));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut inner.io).poll_read(cx, buffer))?;
+        ready!(Pin::new(io(&mut inner.io)?).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
             (inner.heard, inner.has_heard) = (true, true);
         }
@@ -209,7 +226,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Outlet<I> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = open(&self.0);
         ready!(inner.poll_flush(cx))?;
-        Pin::new(&mut inner.io).poll_shutdown(cx)
+        Pin::new(io(&mut inner.io)?).poll_shutdown(cx)
     }
 }
 

@@ -1,0 +1,185 @@
+//! A connection beside the library's own server: what was put on behind the library's back is what the other side reads.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::client;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response};
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::connection::Patience;
+use super::frames::{Frames, Literal};
+use super::outlet::Outlet;
+use super::*;
+use crate::forward::upload::Upload;
+use crate::server::Content as CallersContent;
+
+fn sensitive(value: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(value).expect("a value");
+    value.set_sensitive(true);
+    value
+}
+
+/// A request with content of this length, which says which one it is.
+fn request(number: usize) -> Request<()> {
+    Request::post(format!("https://resource.example/openai/v1/{number}")).body(()).expect("a request")
+}
+
+/// Answers each request with what it had in `Authorization`.
+async fn answers(io: DuplexStream) {
+    let mut builder = h2::server::Builder::new();
+    let mut connection = builder.max_header_list_size(1 << 20).handshake::<_, Bytes>(io).await.expect("a handshake");
+    while let Some(asked) = connection.accept().await {
+        let (request, mut answer) = asked.expect("a request");
+        let values: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().cloned().collect();
+        let [value] = &*values else { panic!("{} values: {request:?}", values.len()) };
+        let response = Response::builder().header("came", value.clone()).body(()).expect("a response");
+        let _ = answer.send_response(response, true);
+    }
+}
+
+/// Asks with these values at once, each with content if that has a length, and says what came.
+async fn came(values: Vec<String>, content: usize) -> Vec<String> {
+    // Less room than what is said, so that it is said in pieces.
+    let (near, far) = duplex(3000);
+    let outlet = Outlet::new(near);
+    let mut builder = client::Builder::new();
+    builder.max_header_list_size(1 << 20);
+    let (sender, mut connection) = builder.handshake::<_, Bytes>(outlet.clone()).await.expect("a handshake");
+    let mut answers = pin!(answers(far));
+    let mut asked: Vec<_> = Vec::new();
+    for (number, value) in values.iter().enumerate() {
+        let (response, mut stream) = sender.clone().send_request(request(number), content == 0).expect("room");
+        let unsent = outlet.authorize(stream.stream_id().as_u32(), sensitive(value));
+        if content > 0 {
+            stream.send_data(vec![b'x'; content].into(), true).expect("room");
+        }
+        asked.push((response, stream, unsent));
+    }
+    let all = async {
+        let mut came = Vec::new();
+        for (response, ..) in asked {
+            let response = response.await.expect("a response");
+            came.push(response.headers()["came"].to_str().expect("text").to_owned());
+        }
+        came
+    };
+    let mut all = pin!(all);
+    let came = poll_fn(|cx| {
+        assert!(Pin::new(&mut connection).poll(cx).is_pending());
+        assert!(!outlet.drains_in_vain(cx));
+        assert!(answers.as_mut().poll(cx).is_pending());
+        all.as_mut().poll(cx)
+    })
+    .await;
+    drop(sender);
+    came
+}
+
+#[tokio::test]
+async fn each_request_has_its_own_authorization() {
+    let values: Vec<String> = [1, 3, 126, 127, 128, 1500, 16_360, 16_384, 40_000]
+        .into_iter()
+        .map(|length| "abcdefghijklmnopqrstuvwxyz".chars().cycle().skip(length % 26).take(length).collect())
+        .collect();
+    for content in [0, 100, 10_000, 60_000] {
+        assert_eq!(came(values.clone(), content).await, values, "with content of {content} bytes");
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_request_that_was_taken_back_is_not_kept() {
+    let outlet = Outlet::new(duplex(100).0);
+    let (first, second) = (outlet.authorize(1, sensitive("first")), outlet.authorize(3, sensitive("second")));
+    assert_eq!(outlet.unsent(), [1, 3]);
+    drop(first);
+    assert_eq!(outlet.unsent(), [3]);
+    drop(second);
+    assert!(outlet.unsent().is_empty());
+    assert!(!format!("{outlet:?}").contains("second"));
+}
+
+/// Frames as the library writes them: a preface, settings, a head in two parts, one with the end of its request, content, and one
+/// that nobody has anything to say to.
+fn written() -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("short");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, b"settin"),
+        frame(1, 0, 1, b"head"),
+        frame(9, 4, 1, b"more"),
+        frame(0, 1, 1, b"content"),
+        frame(1, 5, 3, b"head"),
+        frame(0, 0, 5, b""),
+        frame(1, 5, 7, b"trailers"),
+    ]
+    .concat()
+}
+
+#[test]
+fn fields_grow_by_what_is_put_behind_them_and_nothing_else_changes() {
+    let value_of = |stream| matches!(stream, 1 | 3).then(|| Literal::authorization(b"key"));
+    let mut out = BytesMut::new();
+    Frames::new().write(&written(), &mut out, value_of);
+    let expected = written();
+    let grown = |from: &[u8], to: &[u8], text: &[u8]| {
+        let at = text.windows(from.len()).position(|part| part == from).expect("a frame");
+        [&text[..at], to, &text[at + from.len()..]].concat()
+    };
+    // A literal that is never indexed, with the 23rd name of the table, and a value of three bytes (RFC 7541 §6.2.3).
+    let expected =
+        grown(b"\0\0\x04\x09\x04\0\0\0\x01more", b"\0\0\x0a\x09\x04\0\0\0\x01more\x1f\x08\x03key", &expected);
+    let expected =
+        grown(b"\0\0\x04\x01\x05\0\0\0\x03head", b"\0\0\x0a\x01\x05\0\0\0\x03head\x1f\x08\x03key", &expected);
+    assert_eq!(out, expected);
+}
+
+proptest! {
+    #[test]
+    fn it_does_not_matter_in_which_pieces_frames_are_written(cuts in prop::collection::vec(0_usize..130, 0..20)) {
+        let value_of = |stream| matches!(stream, 1 | 3).then(|| Literal::authorization(&[b'k'; 300]));
+        let (mut whole, mut pieces) = (BytesMut::new(), BytesMut::new());
+        Frames::new().write(&written(), &mut whole, value_of);
+        let (mut frames, mut rest) = (Frames::new(), &*written());
+        for cut in cuts {
+            let (now, later) = rest.split_at(cut.min(rest.len()));
+            // What could go on as it is, does at every other cut.
+            let as_it_is = if cut % 2 == 0 { frames.passes(now) } else { 0 };
+            pieces.extend_from_slice(&now[..as_it_is]);
+            frames.passed(as_it_is);
+            frames.write(&now[as_it_is..], &mut pieces, value_of);
+            rest = later;
+        }
+        frames.write(rest, &mut pieces, value_of);
+        prop_assert_eq!(whole, pieces);
+    }
+}
+
+#[tokio::test]
+async fn a_resource_that_answers_nothing_not_even_a_ping_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let patience = Patience { silence: Duration::from_millis(10), answer: Duration::from_millis(10) };
+    let session = connection::begin(Link::Plain(near.expect("a connection")), patience).await.expect("a session");
+    let nothing =
+        Upload::new(CallersContent::nothing(), 0, patience.silence).ok().and_then(|mut upload| upload.attempt());
+    let shared = session.share();
+    let asking = session.ask(request(0), sensitive("Bearer text"), nothing.expect("no content"));
+    let mut asking = asking.expect("room");
+    let error = poll_fn(|cx| asking.poll(cx)).await.map(|_| ()).expect_err("no response");
+    assert!(matches!(error, Error::Silent), "{error:?}");
+    assert!(shared.is_over());
+    let mut all = Vec::new();
+    far.expect("a connection").0.read_to_end(&mut all).await.expect("the end");
+    // A ping has eight bytes, and is the last that was said but for how the connection ended.
+    assert!(all.windows(5).any(|head| head == b"\0\0\x08\x06\0"), "{all:?}");
+}
