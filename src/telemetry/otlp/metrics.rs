@@ -13,7 +13,7 @@ use super::backlog::Backlog;
 use super::delivery::{Delivery, Signal, Undelivered};
 use super::histograms::{About, Bounds, CUMULATIVE, Histogram, Period, metric};
 use super::sender::{Sender, rejected};
-use super::spans::nanoseconds;
+use super::span::nanoseconds;
 use super::words::{self, Attributes, OTHER_METHOD, Place, Problem};
 use super::{Otlp, wire};
 use crate::clock::SharedClock;

@@ -10,6 +10,7 @@ mod histograms;
 mod metrics;
 mod pauses;
 mod sender;
+mod span;
 mod spans;
 #[cfg(test)]
 mod tests;

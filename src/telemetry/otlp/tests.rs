@@ -155,6 +155,75 @@ fn a_span_is_read_as_it_was_meant() {
 }
 
 #[test]
+fn what_is_remembered_of_one_span_is_said_of_no_other_kind() {
+    let (_, places) = otlp();
+    let id = HeaderValue::from_static("i");
+    let (origin, modern) =
+        (origin(&[]), Origin::of(&Request::get("/").version(http::Version::HTTP_2).body(()).unwrap()));
+    let first = finished(&id, &origin);
+    let method = Method::PUT;
+    let kinds = [
+        (first, &places.resource),
+        (Finished { method: &method, ..first }, &places.resource),
+        (Finished { operation: Operation::at("/v1/embeddings"), ..first }, &places.resource),
+        (Finished { status: Some(StatusCode::BAD_GATEWAY), ..first }, &places.resource),
+        (Finished { status: None, outcome: Outcome::Abandoned, ..first }, &places.resource),
+        (Finished { outcome: Outcome::BrokeOff, ..first }, &places.resource),
+        (Finished { outcome: Outcome::Refused, code: Some("token_unavailable"), ..first }, &places.resource),
+        (Finished { app: Label { name: "bob", number: 4 }, ..first }, &places.resource),
+        (Finished { model: Some("gpt-4O"), ..first }, &places.resource),
+        (Finished { model: None, ..first }, &places.resource),
+        (Finished { answered_by: Some("gpt-4o-2024-11-20"), ..first }, &places.resource),
+        (Finished { counted_as: Some(Label { name: "others", number: 200 }), ..first }, &places.resource),
+        (Finished { origin: Some(&modern), ..first }, &places.resource),
+        (first, &places.management),
+    ];
+    let told = |spans: &Spans| {
+        let told = sent(spans).0.into_iter().map(|span| {
+            let said = attributes(&span.attributes).into_iter().map(|(name, value)| format!("{name}={value}"));
+            (span.name.clone(), span.status.as_ref().unwrap().code, said.collect::<Vec<_>>())
+        });
+        told.collect::<Vec<_>>()
+    };
+    let alone: Vec<_> = kinds
+        .iter()
+        .flat_map(|(request, place)| {
+            let spans = spans(ALL);
+            spans.finished(request, place);
+            told(&spans)
+        })
+        .collect();
+    assert!((1..alone.len()).all(|at| !alone[..at].contains(&alone[at])), "{alone:?}");
+    // Each after each other one, and twice.
+    let spans = spans(ALL);
+    for (number, expected) in alone.iter().enumerate() {
+        for other in 0..kinds.len() {
+            let turns = [number, other, number, number];
+            turns.iter().for_each(|turn| spans.finished(&kinds[*turn].0, kinds[*turn].1));
+            assert_eq!(told(&spans), [expected, &alone[other], expected, expected].map(Clone::clone));
+        }
+    }
+}
+
+#[test]
+fn a_span_that_was_not_written_to_its_end_is_not_sent() {
+    let (spans, (_, places)) = (spans(ALL), otlp());
+    let (id, origin) = (HeaderValue::from_static("i"), origin(&[]));
+    for before in 0..2 {
+        (0..before).for_each(|_| spans.finished(&finished(&id, &origin), &places.resource));
+        let panics = || {
+            spans.add(|span, _| {
+                span.push(1);
+                panic!("as a test wants it");
+            });
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        spans.finished(&finished(&id, &origin), &places.resource);
+        assert_eq!(sent(&spans).0.len(), before + 1);
+    }
+}
+
+#[test]
 fn spans_come_in_messages_of_so_many() {
     let (spans, (_, places)) = (spans(ALL), otlp());
     let (id, origin) = (HeaderValue::from_static("i"), origin(&[]));

@@ -55,22 +55,24 @@ pub(super) fn text(out: &mut Vec<u8>, field: u32, parts: &[&str]) {
     }
 }
 
-/// A message within.
+/// A message within, of less than 128 bytes as nearly all are.
 pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    message_of(out, field, 1, write);
+}
+
+/// A message within, whose length most likely takes so many bytes.
+pub(super) fn message_of(out: &mut Vec<u8>, field: u32, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
     begin(out, field, LENGTH);
-    // Nearly all are so short that their length takes one byte.
     let at = out.len();
-    out.push(0);
+    out.resize(at + bytes, 0);
     write(out);
-    let long = out.len() - at - 1;
-    let short = u8::try_from(long).ok().filter(|length| *length < 0x80);
-    if let (Some(short), Some(place)) = (short, out.get_mut(at)) {
-        *place = short;
-        return;
+    let mut prefix = [0; LONGEST_VARINT];
+    let length = digits((out.len() - at - bytes) as u64, &mut prefix);
+    let prefix = prefix.get(..length).unwrap_or_default();
+    match out.get_mut(at..at + bytes) {
+        Some(place) if length == bytes => place.copy_from_slice(prefix),
+        _ => drop(out.splice(at..at + bytes, prefix.iter().copied())),
     }
-    let mut prefix = Vec::new();
-    varint(&mut prefix, long as u64);
-    out.splice(at..=at, prefix);
 }
 
 /// What comes before so many bytes that are a field.
