@@ -19,8 +19,9 @@
 //!    ([`forward::fields`]) and sends the request over a pooled connection ([`forward::upstream`]); if the resource calls
 //!    the token stale, once more with another one;
 //! 5. the response's head goes back at once and its content as it arrives ([`forward::body`]): over HTTP/1.1 the caller's own
-//!    task reads it off the connection (`forward/http1/`), and what came together goes on together; when it ends, the
-//!    connection returns to the pool and the request gets its line in the log.
+//!    task reads it off the connection (`forward/http1/`), over HTTP/2 one task for all requests of a connection does
+//!    (`forward/http2/`), and what came together goes on together; when it ends, the connection returns to the pool and the
+//!    request gets its line in the log.
 //!
 //! Probes can have a listener of their own: [`admin::Admin`] answers there, with the same routes of [`status`] and without what
 //! lends the identity.

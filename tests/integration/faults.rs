@@ -17,7 +17,8 @@ use tokio::time::timeout;
 
 use crate::authority::{Authority, acceptor};
 use crate::http2::{
-    DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, REFUSED_STREAM, STATUS_200, Server,
+    CANCEL, DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, NO_ERROR, REFUSED_STREAM,
+    STATUS_200, Server,
 };
 use crate::support::within;
 use crate::wire::{Caller, Front, Kind, Message, read};
@@ -726,7 +727,9 @@ async fn a_stream_that_the_resource_gives_up_on_is_not_sent_again() {
 async fn a_stream_that_is_reset_in_its_content_breaks_off() {
     // `content-length: 100` as a literal that is not indexed (RFC 7541 §6.2.2, name 28 of the static table).
     const LENGTH_100: &[u8] = b"\x0f\x0d\x03100";
-    for (length, reset) in [(&b""[..], true), (LENGTH_100, true), (LENGTH_100, false)] {
+    let resets = [INTERNAL_ERROR, CANCEL].map(Some);
+    let ways = resets.into_iter().flat_map(|reset| [(&b""[..], reset), (LENGTH_100, reset)]);
+    for (length, reset) in ways.chain([(LENGTH_100, Some(NO_ERROR)), (LENGTH_100, None)]) {
         let told = Arc::new(Semaphore::new(0));
         let waiting = told.clone();
         let (front, connections) = modern_resource(&[], move |mut server, _| {
@@ -736,10 +739,9 @@ async fn a_stream_that_is_reset_in_its_content_breaks_off() {
                     server.send(HEADERS, END_HEADERS, stream, &[STATUS_200, length].concat()).await;
                     server.send(DATA, 0, stream, b"hello").await;
                     waiting.acquire().await.unwrap().forget();
-                    if reset {
-                        server.reset(stream, INTERNAL_ERROR).await;
-                    } else {
-                        server.send(DATA, END_STREAM, stream, b"").await;
+                    match reset {
+                        Some(reason) => server.reset(stream, reason).await,
+                        None => server.send(DATA, END_STREAM, stream, b"").await,
                     }
                 }
             }

@@ -18,8 +18,10 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
 pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const REFUSED_STREAM: u32 = 7;
+pub(crate) const CANCEL: u32 = 8;
 
 /// `:status: 200`, as HPACK's static table has it.
 pub(crate) const STATUS_200: &[u8] = &[0x88];
