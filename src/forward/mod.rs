@@ -17,6 +17,7 @@ mod upload;
 pub mod upstream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::request::Parts;
@@ -39,6 +40,9 @@ use refusal::{Explainer, Refusal};
 use upgrade::Switching;
 use upload::Upload;
 use upstream::Upstream;
+
+/// How long the rest of a request may take once its response is over.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Sends requests on with a token of ours.
 #[derive(Debug)]

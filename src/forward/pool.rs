@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connect::{Connector, Offer};
 use super::http1::Wire;
-use super::http2::{self, Session, Streams};
+use super::http2::{self, Line, Session, Turn};
 use super::link::Link;
 use crate::clock::SharedClock;
 use crate::error::{Causes, ProxyError};
@@ -57,7 +57,7 @@ struct Shared {
 #[derive(Debug)]
 pub(super) enum Connection {
     Http1(Box<Wire>),
-    Http2(Session),
+    Http2(Turn),
 }
 
 /// A connection, and whether it has carried requests before.
@@ -91,10 +91,10 @@ impl Pool {
         }
     }
 
-    /// Another connection than one that was open and failed: than the one whose streams are `dead`, if many shared it.
-    pub(super) async fn replace(&self, dead: Option<&Arc<Streams>>) -> Result<Checkout, ProxyError> {
-        if let Some(streams) = dead {
-            self.open().shared.retain(|shared| !Arc::ptr_eq(&shared.session.streams, streams));
+    /// Another connection than one that was open and failed: than `dead`, if many shared it.
+    pub(super) async fn replace(&self, dead: Option<&Arc<Line>>) -> Result<Checkout, ProxyError> {
+        if let Some(line) = dead {
+            self.open().shared.retain(|shared| !shared.session.is_on(line));
         }
         Box::pin(self.connect()).await
     }
@@ -137,11 +137,11 @@ impl Pool {
         let fresh = |since: SystemTime| now.duration_since(since).unwrap_or_default() < LONGEST_WAIT;
         let mut open = self.open();
         open.shared
-            .retain(|Shared { session, last_used }| !session.is_over() && (session.streams.any() || fresh(*last_used)));
-        let roomy = open.shared.iter_mut().find(|shared| fresh(shared.last_used) && shared.session.streams.have_room());
+            .retain_mut(|Shared { session, last_used }| !session.is_over() && (session.is_used() || fresh(*last_used)));
+        let roomy = open.shared.iter_mut().find(|shared| fresh(shared.last_used) && shared.session.has_room());
         if let Some(shared) = roomy {
             shared.last_used = now;
-            return Some(Connection::Http2(shared.session.share()));
+            return Some(Connection::Http2(shared.session.turn()));
         }
         while let Some(mut idle) = open.idle.pop() {
             if fresh(idle.since) && idle.wire.is_quiet() {
@@ -162,9 +162,9 @@ impl Pool {
     }
 
     fn share(&self, session: Session) -> Connection {
-        let shared = Shared { session: session.share(), last_used: self.clock.now() };
-        self.open().shared.push(shared);
-        Connection::Http2(session)
+        let turn = session.turn();
+        self.open().shared.push(Shared { session, last_used: self.clock.now() });
+        Connection::Http2(turn)
     }
 
     fn protocol_error(&self, error: &http2::Error) -> ProxyError {

@@ -1,6 +1,7 @@
 //! One request to the resource: over an open connection or a new one, within the deadline for a response.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use super::body::ResponseBody;
 use super::connect::Connector;
 use super::http1::{self, Content as Http1Content, RequestHead, Wire};
-use super::http2::{self, Session, Streams};
+use super::http2::{self, Line, Turn};
 use super::incoming::{Error, Incoming};
 use super::pool::{Checkout, Connection, Pool};
 use super::upload::{RequestBody, Stall, Upload};
@@ -34,8 +35,8 @@ struct Dead {
     error: Error,
     /// Whether any of a response had come.
     has_been_heard: bool,
-    /// What others share, if it was shared.
-    streams: Option<Arc<Streams>>,
+    /// Which one it was, if others share it.
+    shared: Option<Arc<Line>>,
 }
 
 /// The resource, as something that answers requests.
@@ -100,7 +101,7 @@ impl Upstream {
         let mut retried = false;
         loop {
             let Checkout { connection, reused } = checkout;
-            let Dead { error, has_been_heard, streams } = match self.ask(connection, ready).await? {
+            let Dead { error, has_been_heard, shared } = match self.ask(connection, ready).await? {
                 Ok(response) => return Ok(response),
                 Err(dead) => dead,
             };
@@ -115,7 +116,7 @@ impl Upstream {
             }
             tracing::debug!(host = self.name.clone(), error = %Causes(&error), "a connection took no request");
             retried = true;
-            checkout = pool.replace(streams.as_ref()).await?;
+            checkout = pool.replace(shared.as_ref()).await?;
         }
     }
 
@@ -161,18 +162,18 @@ impl Upstream {
                 }
                 Ok(answer) => Ok(Ok(self.pass_on_http1(answer, wire, Some(self.pool())))),
                 Err(error) => {
-                    Ok(Err(Dead { error: error.into(), has_been_heard: wire.has_been_heard(), streams: None }))
+                    Ok(Err(Dead { error: error.into(), has_been_heard: wire.has_been_heard(), shared: None }))
                 }
             },
-            Connection::Http2(session) => {
-                let streams = session.streams.clone();
-                Ok(match self.ask_over_http2(session, ready).await? {
+            Connection::Http2(turn) => {
+                let line = turn.line().clone();
+                Ok(match self.ask_over_http2(turn, ready).await? {
                     Ok(response) => {
                         let (parts, content) = response.into_parts();
                         Ok(self.pass_on(Response::from_parts(parts, ()), Incoming::Http2(content)))
                     }
                     // An error says that nothing of a response has come.
-                    Err(error) => Err(Dead { error: error.into(), has_been_heard: false, streams: Some(streams) }),
+                    Err(error) => Err(Dead { error: error.into(), has_been_heard: false, shared: Some(line) }),
                 })
             }
         }
@@ -204,18 +205,19 @@ impl Upstream {
 
     async fn ask_over_http2(
         &self,
-        session: Session,
+        turn: Turn,
         ready: &mut Ready,
     ) -> Result<Result<Response<http2::Content>, http2::Error>, ProxyError> {
         let body = self.attempt(ready)?;
         let request = self.request(ready)?;
-        let mut asking = match session.ask(request, ready.authorization.clone(), body) {
+        let asking = match turn.ask(request, ready.authorization.clone(), body) {
             Ok(asking) => asking,
             Err(error) => return Ok(Err(error)),
         };
+        let mut response = pin!(asking.response());
         let mut alarm = Alarm::default();
         poll_fn(|cx| {
-            if let Poll::Ready(answer) = asking.poll(cx) {
+            if let Poll::Ready(answer) = response.as_mut().poll(cx) {
                 return Poll::Ready(Ok(answer));
             }
             // What of the content moves, moves with that.

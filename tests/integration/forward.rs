@@ -240,11 +240,11 @@ async fn trailers_are_cleaned_like_other_fields_and_end_a_response() {
 async fn many_streams_share_few_http2_connections() {
     let world = World::new().await;
     assert_eq!(world.chat().await.status(), 200);
-    world.fault(Route::Chat, Action::Hold { after_events: 1 }, Some(50));
-    let streams = futures_util::future::join_all((0..50).map(|_| world.chat_stream())).await;
+    world.fault(Route::Chat, Action::Hold { after_events: 1 }, Some(90));
+    let streams = futures_util::future::join_all((0..90).map(|_| world.chat_stream())).await;
     assert!(streams.iter().all(|stream| stream.status() == 200));
     assert_eq!(world.upstream_connections(), 1);
-    within(world.azure.control().until(|state| state.streams_held == 50)).await;
+    within(world.azure.control().until(|state| state.streams_held == 90)).await;
     world.azure.control().release();
     for stream in streams {
         assert!(within(stream.text()).await.unwrap().ends_with("data: [DONE]\n\n"));

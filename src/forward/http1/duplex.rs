@@ -5,7 +5,6 @@ use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -16,9 +15,7 @@ use tokio::time::timeout;
 use super::content::Carried;
 use super::{Error, Sending};
 use crate::alarm::Alarm;
-
-/// How long the rest of a request may take once its response is over.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+use crate::forward::LONGEST_REST;
 
 /// The response's side of a connection that goes both ways.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::future::Future as _;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::outlet::Outlet;
-use super::{Line, Session, Streams, open};
+use super::{Line, Session, open};
 use crate::error::Causes;
 use crate::forward::link::Link;
 
 /// For how long a resource may be silent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// Whoever owes responses is asked after this time whether it is still there…
+    /// Whoever owes responses, and said nothing from one look to the next, is asked whether it is still there…
     pub(super) silence: Duration,
     /// …and given this long to say so.
     pub(super) answer: Duration,
@@ -54,13 +54,11 @@ pub(super) async fn begin(link: Link, patience: Patience) -> Result<Session, h2:
         .await?;
     let pings = connection.ping_pong();
     let line = Arc::new(Line::new(outlet));
-    let streams = Arc::new(Streams(line.clone()));
     let carried = tokio::spawn(carry(connection, line.clone()));
     if let Some(pings) = pings {
-        let asked = Arc::downgrade(&streams);
-        tokio::spawn(watch(pings, line, asked, carried.abort_handle(), patience));
+        tokio::spawn(watch(pings, line.clone(), carried.abort_handle(), patience));
     }
-    Ok(Session { sender, streams })
+    Ok(Session { sender, line })
 }
 
 /// Carries a connection to its end.
@@ -95,33 +93,28 @@ fn poll(
 }
 
 /// Asks a connection that is silent whether it is still there, and ends it if there is no answer.
-async fn watch(
-    mut pings: PingPong,
-    line: Arc<Line>,
-    streams: Weak<Streams>,
-    connection: AbortHandle,
-    patience: Patience,
-) {
-    loop {
+async fn watch(mut pings: PingPong, line: Arc<Line>, connection: AbortHandle, patience: Patience) {
+    while !connection.is_finished() {
         sleep(patience.silence).await;
-        if line.is_over.load(Ordering::Relaxed) {
-            return;
-        }
-        // One reference is the pool's.
-        if line.outlet.take_heard() || streams.strong_count() < 2 {
+        if line.outlet.take_heard() || line.carried.load(Ordering::Relaxed) == 0 {
             continue;
         }
-        match timeout(patience.answer, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_)) => continue,
-            // An earlier one was not answered, though something else was said since.
-            Ok(Err(_)) => sleep(patience.answer).await,
-            Err(_) => {}
+        let mut answer = pin!(pings.ping(Ping::opaque()));
+        loop {
+            match timeout(patience.answer, answer.as_mut()).await {
+                Ok(Ok(_)) => break,
+                // It is over.
+                Ok(Err(_)) => return,
+                // Something else was said: the answer may come yet.
+                Err(_) if line.outlet.take_heard() => {}
+                Err(_) => {
+                    line.was_silent.store(true, Ordering::Relaxed);
+                    connection.abort();
+                    return;
+                }
+            }
         }
-        if !line.outlet.take_heard() {
-            line.was_silent.store(true, Ordering::Relaxed);
-            connection.abort();
-            return;
-        }
+        line.outlet.take_heard();
     }
 }
 
@@ -130,7 +123,6 @@ struct Over(Arc<Line>);
 
 impl Drop for Over {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
         self.0.outlet.close();
     }
 }

@@ -1,14 +1,13 @@
 //! A response's content as it comes.
 
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http_body::{Frame, SizeHint};
 
 use super::sending::Rest;
-use super::{Error, Streams};
+use super::{Error, Place};
 use crate::alarm::Alarm;
 
 /// Content that comes. Dropped before its end, it cancels the request.
@@ -21,16 +20,16 @@ pub(in crate::forward) struct Content {
     has_data: bool,
     /// What the request still sends.
     rest: Option<Rest>,
-    /// Counts as a stream of its connection until it has ended.
-    streams: Option<Arc<Streams>>,
+    /// Until all of it has come.
+    place: Option<Place>,
     /// For whoever waits for what comes next.
     pub(in crate::forward) alarm: Alarm,
 }
 
 impl Content {
-    pub(super) fn new(stream: RecvStream, length: Option<u64>, rest: Option<Rest>, streams: Arc<Streams>) -> Self {
+    pub(super) fn new(stream: RecvStream, length: Option<u64>, rest: Option<Rest>, place: Place) -> Self {
         let mut content =
-            Self { stream, left: length, has_data: true, rest, streams: Some(streams), alarm: Alarm::default() };
+            Self { stream, left: length, has_data: true, rest, place: Some(place), alarm: Alarm::default() };
         if content.is_end_stream() {
             content.end();
         }
@@ -57,12 +56,6 @@ impl Content {
                         Err(error) => Some(Err(self.explain(error))),
                     });
                 }
-                // The resource has said all, and wants no more of the request (RFC 9113 §8.1).
-                Some(Err(error))
-                    if error.reason() == Some(Reason::NO_ERROR) && self.left.is_none_or(|left| left == 0) =>
-                {
-                    return Poll::Ready(None);
-                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(self.explain(error)))),
                 None => self.has_data = false,
             }
@@ -74,14 +67,14 @@ impl Content {
     }
 
     fn explain(&self, error: h2::Error) -> Error {
-        match &self.streams {
-            Some(streams) => streams.0.explain(error),
+        match &self.place {
+            Some(place) => place.0.explain(error),
             None => Error::Protocol(error),
         }
     }
 
     fn end(&mut self) {
-        self.streams = None;
+        self.place = None;
         if let Some(rest) = &mut self.rest {
             rest.detach();
         }

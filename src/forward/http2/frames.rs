@@ -16,7 +16,6 @@ const CONTINUATION: u8 = 0x9;
 const END_HEADERS: u8 = 0x4;
 
 /// Where we are in what is written.
-#[derive(Debug)]
 pub(super) struct Frames {
     head: [u8; HEAD],
     /// How much of the head has come.

@@ -12,12 +12,14 @@ mod sending;
 #[cfg(test)]
 mod tests;
 
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -25,9 +27,8 @@ use http_body::Body as _;
 
 use super::link::Link;
 use super::upload::{RequestBody, UploadError};
-use crate::server::list;
 use connection::PATIENCE;
-use outlet::{Outlet, Unsent};
+use outlet::Outlet;
 use sending::Sending;
 
 pub(super) use content::Content;
@@ -39,36 +40,39 @@ const STREAMS_UNTOLD: usize = 100;
 #[derive(Debug)]
 pub(super) struct Session {
     sender: SendRequest<Bytes>,
-    pub(super) streams: Arc<Streams>,
+    line: Arc<Line>,
 }
 
-/// The streams of a connection: one reference for the pool and one for each request under way.
+/// What a connection is to whoever carries it and whoever uses it.
 #[derive(Debug)]
-pub(super) struct Streams(Arc<Line>);
-
-/// A connection, to whoever carries it and whoever uses it.
-#[derive(Debug)]
-struct Line {
-    /// How many streams the upstream allows at once.
+pub(super) struct Line {
+    /// How many requests are under way, and how many the upstream allows at once.
+    carried: AtomicUsize,
     most: AtomicUsize,
-    /// Whether it has come to its end…
-    is_over: AtomicBool,
-    /// …because the resource answered no ping.
+    /// Whether it has come to its end because the resource answered no ping.
     was_silent: AtomicBool,
     /// Held while a request begins and while frames are written: no head must leave before it is known what belongs into it.
     gate: Mutex<()>,
     outlet: Outlet<Link>,
 }
 
-/// A request that was sent, or is being sent, and has no response yet. Dropped, it is cancelled.
+/// A request's place on a connection, until all of its response has come.
 #[derive(Debug)]
+struct Place(Arc<Line>);
+
+/// A connection, for one request.
+#[derive(Debug)]
+pub(super) struct Turn {
+    sender: SendRequest<Bytes>,
+    place: Place,
+}
+
+/// A request that was sent, or is being sent, and has no response yet. Dropped, it is cancelled.
 pub(super) struct Asking {
     response: ResponseFuture,
     /// Until all of the request was handed over.
     sending: Option<Sending>,
-    streams: Arc<Streams>,
-    /// Keeps `Authorization` until it is written.
-    _unsent: Unsent<Link>,
+    place: Place,
 }
 
 /// Why a request has no response, or not all of it.
@@ -92,14 +96,37 @@ impl Session {
         connection::begin(link, PATIENCE).await.map_err(Error::Protocol)
     }
 
-    /// Another handle to the same connection.
-    pub(super) fn share(&self) -> Self {
-        Self { sender: self.sender.clone(), streams: self.streams.clone() }
+    /// A place on the connection.
+    pub(super) fn turn(&self) -> Turn {
+        Turn { sender: self.sender.clone(), place: Place::on(&self.line) }
     }
 
-    /// Whether it can carry no more requests.
-    pub(super) fn is_over(&self) -> bool {
-        self.streams.0.is_over.load(Ordering::Relaxed)
+    /// Whether this is the connection that others know as `line`.
+    pub(super) fn is_on(&self, line: &Arc<Line>) -> bool {
+        Arc::ptr_eq(&self.line, line)
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_used(&self) -> bool {
+        self.line.carried.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the upstream would take another one at once.
+    pub(super) fn has_room(&self) -> bool {
+        self.line.carried.load(Ordering::Relaxed) < self.line.most.load(Ordering::Relaxed)
+    }
+
+    /// Whether it carries no more requests than it does: it has ended, or the resource has said that it will.
+    pub(super) fn is_over(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        matches!(self.sender.poll_ready(&mut nobody), Poll::Ready(Err(_)))
+    }
+}
+
+impl Turn {
+    /// The connection.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.place.0
     }
 
     /// Begins a request: its head, what stands in `Authorization`, and the content.
@@ -115,33 +142,34 @@ impl Session {
     ) -> Result<Asking, Error> {
         announce_length(&mut request, &body);
         let is_whole = body.is_end_stream();
-        let line = &*self.streams.0;
+        let line = &*self.place.0;
         let gate = open(&line.gate);
         let (response, stream) = self.sender.send_request(request, is_whole).map_err(|error| line.explain(error))?;
-        let unsent = line.outlet.authorize(stream.stream_id().as_u32(), authorization);
+        line.outlet.authorize(stream.stream_id().as_u32(), authorization);
         drop(gate);
         let sending = (!is_whole).then(|| Sending::new(body, stream));
-        Ok(Asking { response, sending, streams: self.streams, _unsent: unsent })
+        Ok(Asking { response, sending, place: self.place })
     }
 }
 
-impl Streams {
-    /// Whether a request is under way.
-    pub(super) fn any(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1
+impl Place {
+    fn on(line: &Arc<Line>) -> Self {
+        line.carried.fetch_add(1, Ordering::Relaxed);
+        Self(line.clone())
     }
+}
 
-    /// Whether the upstream would take another one at once.
-    pub(super) fn have_room(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) <= self.0.most.load(Ordering::Relaxed)
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.carried.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Line {
     fn new(outlet: Outlet<Link>) -> Self {
         Self {
+            carried: AtomicUsize::new(0),
             most: AtomicUsize::new(STREAMS_UNTOLD),
-            is_over: AtomicBool::new(false),
             was_silent: AtomicBool::new(false),
             gate: Mutex::new(()),
             outlet,
@@ -156,18 +184,25 @@ impl Line {
 
 impl Asking {
     /// The response, once its head has come; the request's content goes on meanwhile, and afterwards.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Content>, Error>> {
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(super) async fn response(mut self) -> Result<Response<Content>, Error> {
+        let (parts, stream) = poll_fn(|cx| self.poll(cx)).await?.into_parts();
+        let rest = self.sending.map(|sending| sending.go_on(Place::on(&self.place.0)));
+        let length = length(&parts.headers);
+        Ok(Response::from_parts(parts, Content::new(stream, length, rest, self.place)))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Error>> {
         if let Some(sending) = &mut self.sending
             && let Poll::Ready(sent) = sending.poll(cx)
         {
             self.sending = None;
             sent?;
         }
-        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| self.streams.0.explain(error))?;
-        let (parts, stream) = response.into_parts();
-        let length = length(&parts.headers);
-        let rest = self.sending.take().map(Sending::go_on);
-        Poll::Ready(Ok(Response::from_parts(parts, Content::new(stream, length, rest, self.streams.clone()))))
+        Pin::new(&mut self.response).poll(cx).map_err(|error| self.place.0.explain(error))
     }
 }
 
@@ -189,12 +224,9 @@ fn announce_length(request: &mut Request<()>, body: &RequestBody) {
     }
 }
 
-/// How long content is said to be, if that is said in one way.
+/// How long content is said to be: the library lets no other length pass.
 fn length(fields: &HeaderMap) -> Option<u64> {
-    let mut said = list::elements(fields, &CONTENT_LENGTH);
-    let first = said.next()?;
-    let digits = std::str::from_utf8(first).ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
-    said.all(|other| other == first).then(|| digits.parse().ok()).flatten()
+    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A panic elsewhere leaves nothing half done in here.

@@ -39,12 +39,6 @@ struct Inner<I> {
     failed: Option<io::Error>,
 }
 
-/// Keeps a value until the head that it belongs to is written, and no longer than itself.
-pub(super) struct Unsent<I> {
-    outlet: Outlet<I>,
-    stream: u32,
-}
-
 impl<I> Outlet<I> {
     pub(super) fn new(io: I) -> Self {
         Self(Arc::new(Mutex::new(Inner {
@@ -58,15 +52,18 @@ impl<I> Outlet<I> {
         })))
     }
 
-    /// From now on, `value` is what stands in `Authorization` of the next head on this stream.
-    pub(super) fn authorize(&self, stream: u32, value: HeaderValue) -> Unsent<I> {
+    /// From now on, `value` is what stands in `Authorization` of the next head on this stream. It is kept until that is written,
+    /// as the library writes it of requests that were taken back too, or until the connection is over.
+    pub(super) fn authorize(&self, stream: u32, value: HeaderValue) {
         open(&self.0).unsent.push_back((stream, value));
-        Unsent { outlet: self.clone(), stream }
     }
 
-    /// The connection is over.
+    /// The connection is over, and nothing more is written.
     pub(super) fn close(&self) {
-        open(&self.0).io = None;
+        let mut inner = open(&self.0);
+        inner.io = None;
+        inner.unsent = VecDeque::new();
+        inner.gathered = BytesMut::new();
     }
 
     /// The streams that something is kept for.
@@ -180,12 +177,6 @@ impl<I> Clone for Outlet<I> {
     }
 }
 
-impl<I> Drop for Unsent<I> {
-    fn drop(&mut self) {
-        Inner::<I>::take(&mut open(&self.outlet.0).unsent, self.stream);
-    }
-}
-
 impl<I: AsyncRead + Unpin> AsyncRead for Outlet<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = open(&self.0);
@@ -234,11 +225,5 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Outlet<I> {
 impl<I> fmt::Debug for Outlet<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outlet").finish_non_exhaustive()
-    }
-}
-
-impl<I> fmt::Debug for Unsent<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unsent").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

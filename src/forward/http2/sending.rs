@@ -8,12 +8,13 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as _;
 use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
-use super::Error;
+use super::{Error, Place};
+use crate::forward::LONGEST_REST;
 use crate::forward::upload::RequestBody;
 
 /// Content that has not been handed over to its end.
-#[derive(Debug)]
 pub(super) struct Sending {
     body: RequestBody,
     stream: SendStream<Bytes>,
@@ -85,20 +86,25 @@ impl Sending {
         Poll::Ready(true)
     }
 
-    /// Sends the rest while the response is passed on.
-    pub(super) fn go_on(mut self) -> Rest {
+    /// Sends the rest while the response is passed on, in a place of its own.
+    pub(super) fn go_on(mut self, place: Place) -> Rest {
         let task = tokio::spawn(async move {
             // Whoever reads the response learns what is wrong.
             let _ = poll_fn(|cx| self.poll(cx)).await;
+            drop(place);
         });
         Rest(Some(task.abort_handle()))
     }
 }
 
 impl Rest {
-    /// The response is over, and what is still to be sent is sent for the sake of the resource.
+    /// The response is over: what is still to be sent is sent for the sake of the resource, if it takes that soon.
     pub(super) fn detach(&mut self) {
-        self.0 = None;
+        let Some(task) = self.0.take().filter(|task| !task.is_finished()) else { return };
+        tokio::spawn(async move {
+            sleep(LONGEST_REST).await;
+            task.abort();
+        });
     }
 }
 

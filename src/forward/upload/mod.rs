@@ -170,8 +170,7 @@ impl Upload {
     }
 
     /// Until when there must be a response: `response` after all content was taken, and meanwhile it may not stand still for
-    /// `longest`. May move on while it is waited for: whoever waits asks again then, and does not wait for longer than the
-    /// shorter of the two without asking.
+    /// `longest`. Moves with what is taken of the content: whoever takes that asks again then.
     pub(super) fn deadline(&self, longest: Duration, response: Duration) -> Instant {
         let Some(source) = &self.source else { return self.begun + response };
         let source = open(source);
