@@ -181,12 +181,11 @@ impl Forwarder {
                 }
             }
         }
-        let (authorization, token) = match ephemeral {
-            Some(key) => (key, None),
-            None => {
-                let token = self.tokens.token_to_send().await?;
-                (token.authorization.clone(), Some(token))
-            }
+        let (authorization, token) = if let Some(key) = ephemeral {
+            (key, None)
+        } else {
+            let token = self.tokens.token_to_send().await?;
+            (token.authorization.clone(), Some(token))
         };
         fields::clean_request(&mut parts.headers);
         // The request matters more than that it can be found again.

@@ -39,8 +39,8 @@ const LONGEST_HEAD: u32 = 16 * 1024;
 const MOST_WAITING: usize = 1 << 20;
 
 /// Begins a connection, and has it carried.
-pub(super) async fn begin(link: Link, patience: Patience) -> Result<Session, h2::Error> {
-    let outlet = Outlet::new(link);
+pub(super) async fn begin(io: Link, patience: Patience) -> Result<Session, h2::Error> {
+    let outlet = Outlet::new(io);
     let (sender, mut connection) = Builder::new()
         // One does not have to wait for the upstream's settings, which are the first that it says; the others of a crowd do,
         // in the library's queue, since it may refuse what it does not allow.

@@ -44,7 +44,7 @@ async fn answers(io: DuplexStream) {
 }
 
 /// Asks with these values at once, each with content if that has a length, and says what came of those that were not taken back.
-async fn came(values: &[String], content: usize, takes_back: bool) -> Vec<String> {
+async fn came(values: &[String], content: usize, takes_some_back: bool) -> Vec<String> {
     // Less room than what is said, so that it is said in pieces.
     let (near, far) = duplex(3000);
     let outlet = Outlet::new(near);
@@ -52,7 +52,7 @@ async fn came(values: &[String], content: usize, takes_back: bool) -> Vec<String
     builder.max_header_list_size(1 << 20);
     let (sender, mut connection) = builder.handshake::<_, Bytes>(outlet.clone()).await.expect("a handshake");
     let mut answers = pin!(answers(far));
-    let taken_back = |number: usize| takes_back && number % 2 == 1;
+    let is_taken_back = |number: usize| takes_some_back && number % 2 == 1;
     let mut asked: Vec<_> = Vec::new();
     for (number, value) in values.iter().enumerate() {
         let (response, mut stream) = sender.clone().send_request(request(number), content == 0).expect("room");
@@ -61,7 +61,7 @@ async fn came(values: &[String], content: usize, takes_back: bool) -> Vec<String
             stream.send_data(vec![b'x'; content].into(), true).expect("room");
         }
         // Every other one is taken back before anything was said: its head goes out all the same.
-        if !taken_back(number) {
+        if !is_taken_back(number) {
             asked.push((response, stream));
         }
     }

@@ -197,10 +197,12 @@ fn what_is_remembered_of_one_span_is_said_of_no_other_kind() {
     // Each after each other one, and twice.
     let spans = spans(ALL);
     for (number, expected) in alone.iter().enumerate() {
-        for other in 0..kinds.len() {
-            let turns = [number, other, number, number];
-            turns.iter().for_each(|turn| spans.finished(&kinds[*turn].0, kinds[*turn].1));
-            assert_eq!(told(&spans), [expected, &alone[other], expected, expected].map(Clone::clone));
+        for (other, expected_other) in alone.iter().enumerate() {
+            for turn in [number, other, number, number] {
+                let (request, place) = &kinds[turn];
+                spans.finished(request, place);
+            }
+            assert_eq!(told(&spans), [expected, expected_other, expected, expected].map(Clone::clone));
         }
     }
 }
