@@ -9,7 +9,7 @@ use h2::client;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Patience;
@@ -31,7 +31,7 @@ fn request(number: usize) -> Request<()> {
 }
 
 /// Answers each request with what it had in `Authorization`.
-async fn answers(io: DuplexStream) {
+async fn answers(io: impl AsyncRead + AsyncWrite + Unpin) {
     let mut builder = h2::server::Builder::new();
     let mut connection = builder.max_header_list_size(1 << 20).handshake::<_, Bytes>(io).await.expect("a handshake");
     while let Some(asked) = connection.accept().await {
@@ -169,23 +169,57 @@ proptest! {
     }
 }
 
+/// A connection to whoever `listener` accepts.
+async fn connected(listener: &TcpListener) -> (Link, TcpStream) {
+    let address = listener.local_addr().expect("an address");
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (Link::Plain(near.expect("a connection")), far.expect("a connection").0)
+}
+
+fn nothing() -> RequestBody {
+    let upload = Upload::new(CallersContent::nothing(), 0, Duration::from_secs(1));
+    upload.ok().and_then(|mut upload| upload.attempt()).expect("no content")
+}
+
+/// Whoever begins a request and whoever writes it are not always one thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_head_leaves_without_what_belongs_into_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let (near, far) = connected(&listener).await;
+    let resource = tokio::spawn(answers(far));
+    let session = Arc::new(Session::begin(near).await.expect("a session"));
+    let callers = (0..4).map(|caller| {
+        let session = session.clone();
+        tokio::spawn(async move {
+            for number in 0..250 {
+                let value = format!("{caller} {number}");
+                let asking = session.turn().ask(request(number), sensitive(&value), nothing()).expect("room");
+                let response = asking.response().await.expect("a response");
+                assert_eq!(response.headers()["came"], value);
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.expect("answers");
+    }
+    drop(session);
+    resource.await.expect("the end");
+}
+
 #[tokio::test]
 async fn a_resource_that_answers_nothing_not_even_a_ping_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-    let address = listener.local_addr().expect("an address");
-    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (near, mut far) = connected(&listener).await;
     let patience = Patience { silence: Duration::from_millis(10), answer: Duration::from_millis(10) };
-    let mut session = connection::begin(Link::Plain(near.expect("a connection")), patience).await.expect("a session");
-    let nothing =
-        Upload::new(CallersContent::nothing(), 0, patience.silence).ok().and_then(|mut upload| upload.attempt());
+    let mut session = connection::begin(near, patience).await.expect("a session");
     let turn = session.turn();
-    let asking = turn.ask(request(0), sensitive("Bearer text"), nothing.expect("no content")).expect("room");
+    let asking = turn.ask(request(0), sensitive("Bearer text"), nothing()).expect("room");
     assert!(session.is_used() && !session.is_over());
     let error = asking.response().await.map(|_| ()).expect_err("no response");
     assert!(matches!(error, Error::Silent), "{error:?}");
     assert!(!session.is_used() && session.is_over());
     let mut all = Vec::new();
-    far.expect("a connection").0.read_to_end(&mut all).await.expect("the end");
+    far.read_to_end(&mut all).await.expect("the end");
     // A ping has eight bytes.
     assert!(all.windows(5).any(|head| head == b"\0\0\x08\x06\0"), "{all:?}");
 }
