@@ -1,12 +1,18 @@
-/* Tries what copy.c gives instead of memcpy and memmove at every length and distance that takes another way, against bytes copied one by one. */
+/* Tries what copy.c gives instead of memcpy and memmove: each length that takes another way, at many distances, against bytes copied
+ * one by one; and that nothing is read or written beside what is asked for. */
 
+#define _DEFAULT_SOURCE
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void *__wrap_memcpy(void *restrict to, const void *restrict from, size_t length);
 void *__wrap_memmove(void *to, const void *from, size_t length);
 
-#define ROOM 9000
+#define EVERY 300
+#define LONGEST 4200
+#define PAGE 4096
+#define ROOM (2 * LONGEST + 300)
 
 static unsigned char before[ROOM], after[ROOM], expected[ROOM];
 
@@ -31,19 +37,46 @@ static int try(size_t to, size_t from, size_t length) {
 	return differs("memcpy", to, from, length, __wrap_memcpy(after + to, after + from, length));
 }
 
+/* Two pages between two that nobody may touch. */
+static unsigned char *arena(void) {
+	unsigned char *all = mmap(NULL, 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return all != MAP_FAILED && mprotect(all + PAGE, 2 * PAGE, PROT_READ | PROT_WRITE) == 0 ? all + PAGE : NULL;
+}
+
+/* From one edge to another: to go beyond ends the program. */
+static int try_edges(unsigned char *from, unsigned char *to, size_t length) {
+	for (int edges = 0; edges < 4; edges++) {
+		unsigned char *a = edges & 1 ? from : from + 2 * PAGE - length, *b = edges & 2 ? to : to + 2 * PAGE - length;
+		for (int moves = 0; moves < 2; moves++) {
+			for (size_t i = 0; i < length; i++)
+				a[i] = before[i], b[i] = ~before[i];
+			(moves ? __wrap_memmove : __wrap_memcpy)(b, a, length);
+			if (memcmp(b, before, length) != 0) {
+				printf("%zu bytes at an edge\n", length);
+				return 1;
+			}
+		}
+	}
+	return 0;
+}
+
 int main(void) {
 	unsigned state = 1;
 	for (size_t i = 0; i < ROOM; i++)
 		before[i] = (state = state * 1103515245 + 12345) >> 16;
-	const size_t lengths[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 127, 128, 129, 130, 191, 192, 193,
-		255, 256, 257, 1000, 2047, 2048, 2049, 4000};
-	const size_t distances[] = {0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 47, 63, 64, 65, 100, 128, 200, 256, 1000, 2048, 4500};
+	unsigned char *near = arena(), *far = arena();
+	if (!near || !far)
+		return 1;
+	const size_t distances[] = {0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 47, 63, 64, 65, 100, 128, 200, 256, 1000, 2048, LONGEST};
 	size_t tried = 0;
-	for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
-		for (size_t d = 0; d < sizeof distances / sizeof *distances; d++)
-			for (size_t offset = 0; offset < 17; offset += 4, tried += 2)
-				if (try(100 + offset + distances[d], 100 + offset, lengths[l]) || try(100 + offset, 100 + offset + distances[d], lengths[l]))
+	for (size_t length = 0; length <= LONGEST; length += length < EVERY ? 1 : length < 2040 || length > 2060 ? 19 : 1) {
+		if (try_edges(near, far, length))
+			return 1;
+		for (size_t d = 0; d < sizeof distances / sizeof *distances; d++, tried += 4)
+			for (size_t offset = 0; offset < 12; offset += 7)
+				if (try(100 + offset + distances[d], 100 + offset, length) || try(100 + offset, 100 + offset + distances[d], length))
 					return 1;
+	}
 	printf("%zu moves\n", tried);
 	return tried == 0;
 }

@@ -68,7 +68,7 @@ impl Content {
 
     fn explain(&self, error: h2::Error) -> Error {
         match &self.place {
-            Some(place) => place.0.explain(error),
+            Some(place) => place.line.explain(error),
             None => Error::Protocol(error),
         }
     }

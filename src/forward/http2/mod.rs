@@ -56,9 +56,13 @@ pub(super) struct Line {
     outlet: Outlet<Link>,
 }
 
-/// A request's place on a connection, until all of its response has come.
+/// A request's place on a connection, until all of its response has come and nothing more of it is sent.
 #[derive(Debug)]
-struct Place(Arc<Line>);
+struct Place {
+    line: Arc<Line>,
+    /// Held by all who share it, if several do.
+    shared: Option<Arc<()>>,
+}
 
 /// A connection, for one request.
 #[derive(Debug)]
@@ -126,7 +130,7 @@ impl Session {
 impl Turn {
     /// The connection.
     pub(super) fn line(&self) -> &Arc<Line> {
-        &self.place.0
+        &self.place.line
     }
 
     /// Begins a request: its head, what stands in `Authorization`, and the content.
@@ -142,7 +146,7 @@ impl Turn {
     ) -> Result<Asking, Error> {
         announce_length(&mut request, &body);
         let is_whole = body.is_end_stream();
-        let line = &*self.place.0;
+        let line = &*self.place.line;
         let gate = open(&line.gate);
         let (response, stream) = self.sender.send_request(request, is_whole).map_err(|error| line.explain(error))?;
         line.outlet.authorize(stream.stream_id().as_u32(), authorization);
@@ -155,13 +159,21 @@ impl Turn {
 impl Place {
     fn on(line: &Arc<Line>) -> Self {
         line.carried.fetch_add(1, Ordering::Relaxed);
-        Self(line.clone())
+        Self { line: line.clone(), shared: None }
+    }
+
+    /// The same place, for somebody else: it is free when both have let go of it.
+    fn share(&mut self) -> Self {
+        let shared = self.shared.get_or_insert_default().clone();
+        Self { line: self.line.clone(), shared: Some(shared) }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.carried.fetch_sub(1, Ordering::Relaxed);
+        if self.shared.take().is_none_or(|shared| Arc::into_inner(shared).is_some()) {
+            self.line.carried.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -190,7 +202,7 @@ impl Asking {
     /// Why there is none.
     pub(super) async fn response(mut self) -> Result<Response<Content>, Error> {
         let (parts, stream) = poll_fn(|cx| self.poll(cx)).await?.into_parts();
-        let rest = self.sending.map(|sending| sending.go_on(Place::on(&self.place.0)));
+        let rest = self.sending.map(|sending| sending.go_on(self.place.share()));
         let length = length(&parts.headers);
         Ok(Response::from_parts(parts, Content::new(stream, length, rest, self.place)))
     }
@@ -202,7 +214,7 @@ impl Asking {
             self.sending = None;
             sent?;
         }
-        Pin::new(&mut self.response).poll(cx).map_err(|error| self.place.0.explain(error))
+        Pin::new(&mut self.response).poll(cx).map_err(|error| self.place.line.explain(error))
     }
 }
 

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as _;
-use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{Error, Place};
 use crate::forward::LONGEST_REST;
@@ -26,7 +26,7 @@ pub(super) struct Sending {
 
 /// Content that is still sent after the response's head has come. Dropped, it is not.
 #[derive(Debug)]
-pub(super) struct Rest(Option<AbortHandle>);
+pub(super) struct Rest(Option<JoinHandle<()>>);
 
 impl Sending {
     pub(super) fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
@@ -86,24 +86,25 @@ impl Sending {
         Poll::Ready(true)
     }
 
-    /// Sends the rest while the response is passed on, in a place of its own.
+    /// Sends the rest while the response is passed on.
     pub(super) fn go_on(mut self, place: Place) -> Rest {
         let task = tokio::spawn(async move {
             // Whoever reads the response learns what is wrong.
             let _ = poll_fn(|cx| self.poll(cx)).await;
             drop(place);
         });
-        Rest(Some(task.abort_handle()))
+        Rest(Some(task))
     }
 }
 
 impl Rest {
     /// The response is over: what is still to be sent is sent for the sake of the resource, if it takes that soon.
     pub(super) fn detach(&mut self) {
-        let Some(task) = self.0.take().filter(|task| !task.is_finished()) else { return };
+        let Some(mut task) = self.0.take().filter(|task| !task.is_finished()) else { return };
         tokio::spawn(async move {
-            sleep(LONGEST_REST).await;
-            task.abort();
+            if timeout(LONGEST_REST, &mut task).await.is_err() {
+                task.abort();
+            }
         });
     }
 }

@@ -207,6 +207,22 @@ async fn no_head_leaves_without_what_belongs_into_it() {
 }
 
 #[tokio::test]
+async fn a_place_that_is_shared_is_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let (near, _far) = connected(&listener).await;
+    let session = Session::begin(near).await.expect("a session");
+    let carried = || session.line.carried.load(Ordering::Relaxed);
+    let (mut first, second) = (session.turn().place, session.turn().place);
+    let others = [first.share(), first.share()];
+    assert_eq!(carried(), 2);
+    drop(first);
+    drop(second);
+    assert_eq!(carried(), 1);
+    drop(others);
+    assert_eq!(carried(), 0);
+}
+
+#[tokio::test]
 async fn a_resource_that_answers_nothing_not_even_a_ping_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let (near, mut far) = connected(&listener).await;
