@@ -50,7 +50,7 @@ impl Content {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    // What was taken is passed on before more is asked for.
+                    // The resource may send as much again: the caller asks for this when it has room.
                     return Poll::Ready(match self.stream.flow_control().release_capacity(data.len()) {
                         Ok(()) => Some(Ok(Frame::data(data))),
                         Err(error) => Some(Err(self.explain(error))),
