@@ -69,7 +69,7 @@
 //! - Only `systemd/` imports `listenfd`, which takes the variables that say what was handed over once [`config`]'s snapshot has them;
 //!   what it takes is served under the rules of sockets of our own (`server/listen.rs`).
 //! - Only `ledger/` imports `rusqlite`; requests touch its counts in memory, and never the file.
-//! - Only `error.rs` turns a failure into a status.
+//! - Only `error/` turns a failure into a status.
 //! - While it serves, only `telemetry/queue.rs` writes to standard error, in a thread of its own: nobody waits for whoever
 //!   reads there.
 //! - A token's text is read where its `Authorization` is built (`identity/tokens.rs`), and nowhere after.

@@ -27,6 +27,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::alarm::Alarm;
@@ -34,10 +35,10 @@ use crate::clock::SharedClock;
 use crate::config::Limits;
 use crate::error::ProxyError;
 use crate::lifecycle::{Count, Held, Lifecycle, Running};
-use crate::workers::Workers;
+use crate::workers::{Crew, Workers};
 
 use date::Date;
-use listen::Accepting;
+use listen::{Accepting, Share};
 use peer::{Denied, Peers};
 use socket::{Accepted, Reader, Stream};
 
@@ -118,7 +119,7 @@ struct Entrance {
 ///
 /// # Errors
 ///
-/// If the runtime cannot take the sockets over.
+/// If a runtime cannot take the sockets over.
 pub async fn serve<A: Answer>(
     listeners: Listeners,
     answer: A,
@@ -127,34 +128,21 @@ pub async fn serve<A: Answer>(
     clock: SharedClock,
     workers: &Workers,
 ) -> io::Result<Drained> {
-    let (mut listeners, peers) = listeners.accepting()?;
+    let crew = workers.crew();
+    let (shares, peers) = listeners.shares(crew.len())?;
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let entrance = Arc::new(Entrance { places, peers, refusals: Arc::new(Semaphore::new(refusing::PLACES)) });
     let server = Arc::new(Server { answer, limits, lifecycle, date: Arc::new(Date::new(clock)) });
     let (running, mut stillness) = Running::first();
-    loop {
-        let (accepted, place) = tokio::select! {
-            accepted = entrance.accept(&mut listeners) => accepted,
-            () = server.lifecycle.ending() => break,
-        };
-        let (server, alive) = (server.clone(), running.clone());
-        let (entrance, running) = (entrance.clone(), running.clone());
-        let admitted = move |server| admit(server, entrance, accepted, place, running);
-        if let Some(longest) = server.answer.longest() {
-            let brief = brief::converse(server, longest, admitted);
-            workers.serve(async move {
-                alive.unless_cut_off(brief).await;
-            });
-        } else {
-            let admitted = admitted(server);
-            workers.serve(async move {
-                alive.unless_cut_off(admitted).await;
-            });
-        }
+    let mut doors = JoinSet::new();
+    for (host, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
+        let (server, entrance, running) = (server.clone(), entrance.clone(), running.clone());
+        crew.employ(host, keep_door(share, server, entrance, running, (crew.clone(), host)), &mut doors);
     }
-    // Callers that connect from now on are refused instead of left waiting.
-    drop(listeners);
     drop(running);
+    while let Some(kept) = doors.join_next().await {
+        kept??;
+    }
     if timeout(limits.shutdown_grace, stillness.reached()).await.is_ok() {
         return Ok(Drained::Completely);
     }
@@ -162,6 +150,39 @@ pub async fn serve<A: Answer>(
     // What was cut off is told of as it goes: whoever sums up afterwards should have heard of all.
     let _ = timeout(LAST_MOMENT, stillness.reached()).await;
     Ok(Drained::CutOff)
+}
+
+/// Accepts connections until the end begins. Callers that connect from then on are refused instead of left waiting.
+async fn keep_door<A: Answer>(
+    share: Share,
+    server: Arc<Server<A>>,
+    entrance: Arc<Entrance>,
+    running: Running,
+    (crew, host): (Crew, usize),
+) -> io::Result<()> {
+    let mut listeners = share.accepting()?;
+    let ending = server.lifecycle.clone();
+    let mut ending = pin!(ending.ending());
+    loop {
+        let (accepted, place) = tokio::select! {
+            accepted = entrance.accept(&mut listeners) => accepted?,
+            () = &mut ending => return Ok(()),
+        };
+        let (server, alive) = (server.clone(), running.clone());
+        let (entrance, running) = (entrance.clone(), running.clone());
+        let admitted = move |server| admit(server, entrance, accepted, place, running);
+        if let Some(longest) = server.answer.longest() {
+            let brief = brief::converse(server, longest, admitted);
+            crew.serve(host, async move {
+                alive.unless_cut_off(brief).await;
+            });
+        } else {
+            let admitted = admitted(server);
+            crew.serve(host, async move {
+                alive.unless_cut_off(admitted).await;
+            });
+        }
+    }
 }
 
 /// One connection, if whoever made it may.
@@ -227,18 +248,21 @@ async fn beginning<A>(
 }
 
 impl Entrance {
-    /// The next connection, once there is a place for it: until then callers wait in the listen queue.
-    async fn accept(&self, listeners: &mut Accepting) -> (Accepted, OwnedSemaphorePermit) {
-        let Ok(place) = self.places.clone().acquire_owned().await else {
-            // Nobody closes the semaphore.
-            return pending().await;
-        };
+    /// The next connection, once there is a place for it: until then callers wait in the listen queue. Who has no caller holds
+    /// no place, which another door's could have.
+    async fn accept(&self, listeners: &mut Accepting) -> io::Result<(Accepted, OwnedSemaphorePermit)> {
         let mut failing = false;
         loop {
-            match listeners.accept().await {
-                Ok(accepted) => return (accepted, place),
-                Err(error) if is_the_callers(&error) => {}
+            let knocked = listeners.knock().await?;
+            let Ok(place) = self.places.clone().acquire_owned().await else {
+                // Nobody closes the semaphore.
+                return pending().await;
+            };
+            match knocked.accept() {
+                Ok(accepted) => return Ok((accepted, place)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_the_callers(&error) => {}
                 Err(error) => {
+                    drop(place);
                     if !failing {
                         tracing::error!(%error, "cannot accept connections; trying again until it works");
                     }

@@ -7,12 +7,13 @@ mod own;
 use std::cell::Cell;
 use std::io;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::lifecycle::Count;
 
@@ -21,6 +22,8 @@ pub use own::{Near, PerWorker, Shared};
 
 /// How long what a thread leaves behind may take to end.
 const MOMENT: Duration = Duration::from_millis(200);
+/// Whoever has accepted a connection may have so much more to do than others, as a part of what those have.
+const SLACK: usize = 4;
 
 thread_local! {
     /// Which worker this thread is.
@@ -52,17 +55,24 @@ pub(crate) fn on<T: Send>(worker: usize, work: impl FnOnce() -> T + Send) -> T {
 /// The threads that serve callers. They end when this is dropped.
 #[derive(Debug, Default)]
 pub struct Workers {
-    workers: Vec<Worker>,
-    /// Whose turn it is among those that have the same to do.
-    turn: AtomicUsize,
+    crew: Crew,
+    threads: Vec<Thread>,
 }
+
+/// Who there is to do something.
+#[derive(Debug, Clone, Default)]
+pub struct Crew(Arc<[Worker]>);
 
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
     connections: Count,
+}
+
+#[derive(Debug)]
+struct Thread {
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    handle: Option<JoinHandle<()>>,
 }
 
 impl Workers {
@@ -78,15 +88,66 @@ impl Workers {
     ///
     /// If the system gives no thread, or nothing to wait with.
     pub fn start() -> io::Result<Self> {
-        let workers = (0..count()).map(Worker::start).collect::<io::Result<_>>()?;
-        Ok(Self { workers, turn: AtomicUsize::new(0) })
+        Self::start_some(count())
     }
 
-    /// Has `connection` served by whoever serves the fewest.
-    pub fn serve(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let from_turn = (0..self.workers.len()).filter_map(|step| self.workers.get((turn + step) % self.workers.len()));
-        let Some(worker) = from_turn.min_by_key(|worker| worker.connections.get()) else {
+    fn start_some(count: usize) -> io::Result<Self> {
+        let mut threads = Vec::new();
+        let workers = (0..count).map(|index| {
+            let (thread, runtime) = Thread::start(index)?;
+            threads.push(thread);
+            Ok(Worker { runtime, connections: Count::default() })
+        });
+        let crew = Crew(workers.collect::<io::Result<_>>()?);
+        Ok(Self { crew, threads })
+    }
+
+    /// Who they are. What they are asked to do ends with them.
+    #[must_use]
+    pub fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
+    /// Completes once each has done something since: not before, however long one is stuck.
+    pub async fn answer(&self) {
+        // All of them are asked before the first is waited for. One that has ended has nobody left to serve.
+        let asked: Vec<_> = self.crew.0.iter().map(|worker| worker.runtime.spawn(async {})).collect();
+        for answered in asked {
+            let _ = answered.await;
+        }
+    }
+}
+
+impl Crew {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether whoever asks does everything itself.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Has the one that is called `worker` do `task`, or whoever asks if there is none.
+    pub fn employ<T: Send + 'static>(
+        &self,
+        worker: usize,
+        task: impl Future<Output = T> + Send + 'static,
+        tasks: &mut JoinSet<T>,
+    ) {
+        match self.0.get(worker) {
+            Some(worker) => tasks.spawn_on(task, &worker.runtime),
+            None => tasks.spawn(task),
+        };
+    }
+
+    /// Has `connection` served by `host`, which has accepted it, unless another one has much less to do: to wake that one takes
+    /// time, but so does waiting for somebody who is busy.
+    pub fn serve(&self, host: usize, connection: impl Future<Output = ()> + Send + 'static) {
+        let Some(worker) = self.choose(host) else {
             tokio::spawn(connection);
             return;
         };
@@ -97,18 +158,16 @@ impl Workers {
         });
     }
 
-    /// Completes once each has done something since: not before, however long one is stuck.
-    pub async fn answer(&self) {
-        // All of them are asked before the first is waited for. One that has ended has nobody left to serve.
-        let asked: Vec<_> = self.workers.iter().map(|worker| worker.runtime.spawn(async {})).collect();
-        for answered in asked {
-            let _ = answered.await;
-        }
+    fn choose(&self, host: usize) -> Option<&Worker> {
+        let fewest = self.0.iter().min_by_key(|worker| worker.connections.get())?;
+        let few = fewest.connections.get();
+        // While there are few connections, nobody has two if somebody has none.
+        self.0.get(host).filter(|host| host.connections.get() <= few + few / SLACK).or(Some(fewest))
     }
 }
 
-impl Worker {
-    fn start(index: usize) -> io::Result<Self> {
+impl Thread {
+    fn start(index: usize) -> io::Result<(Self, Handle)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
@@ -119,16 +178,16 @@ impl Worker {
             // A name that is being looked up is left behind.
             runtime.shutdown_timeout(MOMENT);
         })?;
-        Ok(Self { runtime: handle, connections: Count::default(), stop: Some(stop), thread: Some(thread) })
+        Ok((Self { stop: Some(stop), handle: Some(thread) }, handle))
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
         // All of them before the first is waited for.
-        self.workers.iter_mut().for_each(|worker| drop(worker.stop.take()));
-        for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
-            if thread.join().is_err() {
+        self.threads.iter_mut().for_each(|thread| drop(thread.stop.take()));
+        for handle in self.threads.iter_mut().filter_map(|thread| thread.handle.take()) {
+            if handle.join().is_err() {
                 tracing::error!("a thread that served callers has panicked");
             }
         }
@@ -137,52 +196,61 @@ impl Drop for Workers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc;
 
     use tokio::sync::Notify;
 
     use super::*;
 
+    /// How many connections each has.
+    fn connections(workers: &Workers) -> Vec<usize> {
+        workers.crew.0.iter().map(|worker| worker.connections.get()).collect()
+    }
+
     #[test]
-    fn whoever_serves_the_fewest_serves_the_next() {
-        let mut workers = Workers::none();
-        workers.workers = (0..3).map(|index| Worker::start(index).unwrap()).collect();
+    fn whoever_accepts_serves_unless_another_has_less_to_do() {
+        let workers = Workers::start_some(3).unwrap();
         let (tell, told) = mpsc::channel();
         let leave = Arc::new(Notify::new());
-        let connect = || {
+        let connect_to = |host| {
             let (tell, leave) = (tell.clone(), leave.clone());
-            workers.serve(async move {
+            workers.crew.serve(host, async move {
                 tell.send(index()).unwrap();
                 leave.notified().await;
             });
             told.recv().unwrap()
         };
-        let mut first = [connect(), connect(), connect()];
-        first.sort_unstable();
-        assert_eq!(first, [0, 1, 2]);
+        // All come to the same door, and nobody has two before everybody has one.
+        assert_eq!(connect_to(1), 1);
+        connect_to(1);
+        connect_to(1);
+        assert_eq!(connections(&workers), [1, 1, 1]);
         // Whoever waits the longest leaves, and its place is taken.
-        let before: Vec<_> = workers.workers.iter().map(|worker| worker.connections.get()).collect();
-        assert_eq!(before, [1, 1, 1]);
         leave.notify_one();
-        while workers.workers.iter().all(|worker| worker.connections.get() == 1) {
+        while connections(&workers) == [1, 1, 1] {
             thread::yield_now();
         }
-        let free = workers.workers.iter().position(|worker| worker.connections.get() == 0);
-        assert_eq!(Some(connect()), free);
+        let free = connections(&workers).iter().position(|count| *count == 0);
+        assert_eq!(Some(connect_to(2)), free);
+        // Where there are many, it is not worth waking another one for the last bit of evenness.
+        for turn in 0..9 {
+            connect_to(turn % 3);
+        }
+        assert_eq!(connections(&workers), [4, 4, 4]);
+        assert_eq!([connect_to(0), connect_to(0)], [0, 0]);
+        assert_ne!(connect_to(0), 0);
     }
 
     #[tokio::test]
     async fn one_that_is_stuck_does_not_answer() {
-        let mut workers = Workers::none();
-        workers.workers = (0..2).map(|index| Worker::start(index).unwrap()).collect();
+        let workers = Workers::start_some(2).unwrap();
         workers.answer().await;
         let (release, stuck) = mpsc::channel::<()>();
-        workers.serve(async move {
+        workers.crew.serve(0, async move {
             let _ = stuck.recv();
         });
         let mut answer = Box::pin(workers.answer());
-        let free = workers.workers.last().unwrap().runtime.spawn(async {});
+        let free = workers.crew.0.last().unwrap().runtime.spawn(async {});
         assert!(futures_util::poll!(&mut answer).is_pending());
         free.await.unwrap();
         assert!(futures_util::poll!(&mut answer).is_pending(), "the other one has not");
@@ -201,7 +269,7 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let workers = Workers::start().unwrap();
         let gone = Gone(tell);
-        workers.serve(async move {
+        workers.crew.serve(0, async move {
             let _gone = gone;
             std::future::pending::<()>().await;
         });

@@ -11,7 +11,7 @@ const ENOUGH: usize = 10;
 
 #[test]
 fn every_code_of_an_error_has_its_answer() {
-    let source = include_str!("../../src/error.rs");
+    let source = include_str!("../../src/error/answer.rs");
     let (_, behind) = source.split_once("pub fn code(&self)").expect("the function");
     let (function, _) = behind.split_once("\n    }\n").expect("its end");
     let codes: Vec<&str> = quoted(function).collect();
