@@ -71,7 +71,7 @@ impl Admin {
         Self(Arc::new(Inner { app: app.clone(), guard: Guard::of_admin(access), quits: may_quit, routes }))
     }
 
-    async fn route(&self, request: Request<Content>) -> Result<Response<AppBody>, ProxyError> {
+    async fn route(&self, request: Box<Request<Content>>) -> Result<Response<AppBody>, ProxyError> {
         self.0.guard.admit(&request)?;
         // As for callers: a path means one thing, or nothing.
         target::check(request.uri().path())?;
@@ -96,7 +96,7 @@ async fn quit(State(lifecycle): State<Lifecycle>) -> Json<Value> {
 impl Answer for Admin {
     type Body = AppBody;
 
-    async fn answer(&self, request: Request<Content>) -> Response<AppBody> {
+    async fn answer(&self, request: Box<Request<Content>>) -> Response<AppBody> {
         let id = request_id(&request);
         let exchange = self.0.app.begin(&request, &id);
         let mut response = self.route(request).await.unwrap_or_else(own_response);
@@ -149,14 +149,14 @@ mod tests {
         ] {
             let content = Content::nothing_from_afar();
             let request = Request::get(path).header(HOST, "192.0.2.1:8643").body(content).expect("a request");
-            assert_eq!(admin.answer(request).await.status(), status, "{path}");
+            assert_eq!(admin.answer(Box::new(request)).await.status(), status, "{path}");
         }
         let lifecycle = Lifecycle::new();
         let admin = Admin::new(&app, &config.access, Some(lifecycle.clone()));
         for (content, status) in [(Content::nothing_from_afar(), 403), (Content::nothing(), 200)] {
             assert!(!lifecycle.is_ending(), "another machine has ended it");
             let request = Request::post(QUIT).header(HOST, "192.0.2.1:8643").body(content).expect("a request");
-            assert_eq!(admin.answer(request).await.status(), status);
+            assert_eq!(admin.answer(Box::new(request)).await.status(), status);
         }
         assert!(lifecycle.is_ending());
     }

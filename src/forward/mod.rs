@@ -16,11 +16,11 @@ mod upgrade;
 mod upload;
 pub mod upstream;
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode};
 
@@ -63,7 +63,8 @@ pub struct Telling {
 
 /// A request that is fit to be sent, and all that sending it again needs.
 struct Ready {
-    parts: Parts,
+    /// Its head: its content is in `upload`.
+    request: Box<Request<Content>>,
     target: PathAndQuery,
     upload: Upload,
     /// Where interim responses go, if the caller takes any.
@@ -72,7 +73,7 @@ struct Ready {
     switching: Option<Switching>,
     /// Who is told that it goes to the resource.
     asked: Asked,
-    /// What stands in `Authorization`: no field of `parts` does.
+    /// What stands in `Authorization`: no field of `request` does.
     authorization: HeaderValue,
     /// Where it is from; nothing if it is a key of the caller's that passes.
     token: Option<Arc<Token>>,
@@ -92,12 +93,12 @@ impl Forwarder {
     /// What kept the response from coming: no token, or no answer.
     pub async fn forward(
         &self,
-        request: Request<Content>,
+        request: Box<Request<Content>>,
         target: PathAndQuery,
         id: &HeaderValue,
         app: &Near<App>,
         telling: Telling,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
+    ) -> Result<Response<Box<ResponseBody>>, ProxyError> {
         let mut ready = self.prepare(request, target, id, app, telling).await?;
         let response = self.send(&mut ready).await?;
         let Some(token) = ready.token.clone() else { return Ok(response) };
@@ -112,10 +113,10 @@ impl Forwarder {
     /// The resource's refusal, explained if it can be, or the answer to another attempt.
     async fn refused(
         &self,
-        mut response: Response<ResponseBody>,
+        mut response: Response<Box<ResponseBody>>,
         mut ready: Ready,
         token: Arc<Token>,
-    ) -> Result<Response<ResponseBody>, ProxyError> {
+    ) -> Result<Response<Box<ResponseBody>>, ProxyError> {
         let mut refusal = self.explainer.read(&mut response).await;
         if response.status() != StatusCode::UNAUTHORIZED {
             token.accept();
@@ -132,7 +133,7 @@ impl Forwarder {
     }
 
     /// The answer to the request with another token than `stale`, if there is one, and if the request can be sent again.
-    async fn send_again(&self, ready: &mut Ready, stale: &Token) -> Option<Response<ResponseBody>> {
+    async fn send_again(&self, ready: &mut Ready, stale: &Token) -> Option<Response<Box<ResponseBody>>> {
         if !ready.upload.can_be_sent_again() {
             // Whoever asks next will be glad of it.
             self.tokens.refused(stale);
@@ -150,7 +151,7 @@ impl Forwarder {
 
     async fn prepare(
         &self,
-        mut request: Request<Content>,
+        mut request: Box<Request<Content>>,
         target: PathAndQuery,
         id: &HeaderValue,
         app: &Near<App>,
@@ -159,18 +160,18 @@ impl Forwarder {
         let switching = Switching::wish(&mut request);
         let interim = request.body_mut().take_interim();
         let Telling { asked, sent } = telling;
-        let (mut parts, body) = request.into_parts();
+        let body = mem::replace(request.body_mut(), Content::nothing());
         let mut upload = self.upstream.upload(body)?;
         if let Some(sent) = sent {
             upload.count(sent);
         }
-        if let Some(watch) = asked.watch(&parts.headers) {
+        if let Some(watch) = asked.watch(request.headers()) {
             upload.watch(watch);
         }
         // A key of ours may look like one.
-        let ephemeral = fields::ephemeral_key(parts.uri.path(), &parts.headers).filter(|key| !app.has_key(key));
+        let ephemeral = fields::ephemeral_key(request.uri().path(), request.headers()).filter(|key| !app.has_key(key));
         if let (Some(models), None) = (app.models(), &ephemeral) {
-            let head = models.check(&parts.uri, &parts.headers, switching.is_some());
+            let head = models.check(request.uri(), request.headers(), switching.is_some());
             match head.map_err(|asked| app.may_not_ask_for(asked))? {
                 Head::Names => {}
                 Head::LeavesOpen => Box::pin(self.upstream.screen(&mut upload, Screening::new(app.clone()))).await?,
@@ -187,24 +188,25 @@ impl Forwarder {
             let token = self.tokens.token_to_send().await?;
             (token.authorization.clone(), Some(token))
         };
-        fields::clean_request(&mut parts.headers);
+        request.extensions_mut().clear();
+        let fields = request.headers_mut();
+        fields::clean_request(fields);
         // The request matters more than that it can be found again.
-        if fields::leave_room(&parts.headers) {
-            parts.headers.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
+        if fields::leave_room(fields) {
+            fields.entry(fields::CLIENT_REQUEST_ID).or_insert_with(|| id.clone());
         }
-        parts.extensions.clear();
-        upgrade::remove_key_protocol(&mut parts.headers);
+        upgrade::remove_key_protocol(fields);
         if let Some(switching) = &switching {
-            upgrade::announce(&mut parts.headers, switching.protocol.clone());
+            upgrade::announce(fields, switching.protocol.clone());
             if app.counts_tokens() {
                 // Compressed, messages would not tell what they cost.
-                parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+                fields.remove(SEC_WEBSOCKET_EXTENSIONS);
             }
         }
-        Ok(Ready { parts, target, upload, interim, switching, asked, authorization, token })
+        Ok(Ready { request, target, upload, interim, switching, asked, authorization, token })
     }
 
-    async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
+    async fn send(&self, ready: &mut Ready) -> Result<Response<Box<ResponseBody>>, ProxyError> {
         if ready.switching.is_some() {
             Box::pin(self.upstream.switch(ready)).await
         } else {

@@ -47,7 +47,7 @@ impl Explainer {
     }
 
     /// Looks at a response that may be a refusal whose cause lies in what the proxy added or was told.
-    pub(super) async fn read(&self, response: &mut Response<ResponseBody>) -> Option<Refusal> {
+    pub(super) async fn read(&self, response: &mut Response<Box<ResponseBody>>) -> Option<Refusal> {
         let known = matches!(
             response.status(),
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
@@ -64,7 +64,7 @@ impl Explainer {
     }
 
     /// Puts a hint into a refusal.
-    pub(super) fn explain(&self, response: &mut Response<ResponseBody>, refusal: Refusal, request: &Ready) {
+    pub(super) fn explain(&self, response: &mut Response<Box<ResponseBody>>, refusal: Refusal, request: &Ready) {
         let Refusal { cause, words, content } = refusal;
         let deployment = (cause == Cause::DeploymentNotFound).then(|| deployment(request)).flatten();
         let facts = Facts {
@@ -107,7 +107,7 @@ enum Content {
     Unreadable,
 }
 
-async fn content(response: &mut Response<ResponseBody>) -> Content {
+async fn content(response: &mut Response<Box<ResponseBody>>) -> Content {
     let is_refusal = response.status().is_client_error();
     if !is_refusal || !is_json(response.headers()) {
         return Content::None;

@@ -95,7 +95,7 @@ impl Upstream {
     /// # Errors
     ///
     /// What kept the response from coming.
-    pub(super) async fn send(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
+    pub(super) async fn send(&self, ready: &mut Ready) -> Result<Response<Box<ResponseBody>>, ProxyError> {
         let pool = self.pool();
         let mut checkout = pool.checkout().await?;
         let mut retried = false;
@@ -126,7 +126,7 @@ impl Upstream {
     /// # Errors
     ///
     /// What kept the response from coming.
-    pub(super) async fn switch(&self, ready: &mut Ready) -> Result<Response<ResponseBody>, ProxyError> {
+    pub(super) async fn switch(&self, ready: &mut Ready) -> Result<Response<Box<ResponseBody>>, ProxyError> {
         let mut wire = self.pool().connect_to_switch().await?;
         let asked = self.ask_over_http1(&mut wire, ready).await?;
         let answer = asked.map_err(|error| self.failed(&Causes(&error).to_string(), &ready.upload))?;
@@ -154,7 +154,7 @@ impl Upstream {
         &self,
         connection: Connection,
         ready: &mut Ready,
-    ) -> Result<Result<Response<ResponseBody>, Dead>, ProxyError> {
+    ) -> Result<Result<Response<Box<ResponseBody>>, Dead>, ProxyError> {
         match connection {
             Connection::Http1(mut wire) => match self.ask_over_http1(&mut wire, ready).await? {
                 Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -189,7 +189,7 @@ impl Upstream {
         if expects_continue {
             body.hold_back();
         }
-        let (method, fields) = (&ready.parts.method, &ready.parts.headers);
+        let (method, fields) = (ready.request.method(), ready.request.headers());
         let (target, host, authorization) = (&ready.target, &self.host, &ready.authorization);
         let head = RequestHead { method, target, host, authorization, fields, expects_continue };
         let caller = &ready.interim;
@@ -255,8 +255,8 @@ impl Upstream {
         uri.scheme = Some(self.scheme.clone());
         uri.authority = Some(self.authorities.own().clone());
         let mut request = Request::new(());
-        *request.method_mut() = ready.parts.method.clone();
-        *request.headers_mut() = ready.parts.headers.clone();
+        *request.method_mut() = ready.request.method().clone();
+        *request.headers_mut() = ready.request.headers().clone();
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = Uri::from_parts(uri)
             .map_err(|error| ProxyError::InvalidRequest(format!("the request target is not one: {error}").into()))?;
@@ -268,12 +268,12 @@ impl Upstream {
         mut answer: http1::Answer,
         wire: Box<Wire>,
         pool: Option<&Arc<Pool>>,
-    ) -> Response<ResponseBody> {
+    ) -> Response<Box<ResponseBody>> {
         let response = std::mem::take(&mut answer.response);
         self.pass_on(response, Incoming::Http1(Http1Content::new(wire, answer, pool.cloned())))
     }
 
-    fn pass_on<T>(&self, response: Response<T>, incoming: Incoming) -> Response<ResponseBody> {
+    fn pass_on<T>(&self, response: Response<T>, incoming: Incoming) -> Response<Box<ResponseBody>> {
         let (mut parts, _) = response.into_parts();
         fields::clean_response(&mut parts.headers);
         if incoming.is_end_stream() {
@@ -288,7 +288,8 @@ impl Upstream {
         if let Some(reason) = reason {
             parts.extensions.insert(reason);
         }
-        Response::from_parts(parts, ResponseBody::new(incoming, self.idle_timeout))
+        // Boxed: it goes from hand to hand, and to the caller's side at last.
+        Response::from_parts(parts, Box::new(ResponseBody::new(incoming, self.idle_timeout)))
     }
 
     fn timed_out(&self, deadline: Duration) -> ProxyError {

@@ -50,7 +50,6 @@ pub enum ContentError {
 
 impl Content {
     /// None at all.
-    #[cfg(test)]
     pub(crate) fn nothing() -> Self {
         Self::of_http1(None, None)
     }

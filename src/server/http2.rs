@@ -42,7 +42,7 @@ pub(super) async fn serve<A: Answer>(server: &Arc<Server<A>>, io: Rewound, remot
         let answer = server.answer.clone();
         async move {
             let mut response = match check(request.headers()) {
-                Ok(()) => answer.answer(request.map(|incoming| Content::of_http2(incoming, remote))).await,
+                Ok(()) => answer.answer(Box::new(request.map(|incoming| Content::of_http2(incoming, remote)))).await,
                 Err(error) => answer.refuse(error),
             };
             if let Some(until) = response.extensions_mut().remove::<Expendable>() {

@@ -24,6 +24,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -64,8 +65,8 @@ pub trait Answer: Clone + Send + Sync + 'static {
     /// The content of its responses.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
 
-    /// The response to a request.
-    fn answer(&self, request: Request<Content>) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// The response to a request, which is boxed because it goes from hand to hand.
+    fn answer(&self, request: Box<Request<Content>>) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// The response to what is no request, because of `error`.
     fn refuse(&self, error: ProxyError) -> Response<Self::Body>;
@@ -171,17 +172,14 @@ async fn keep_door<A: Answer>(
         let (server, alive) = (server.clone(), running.clone());
         let (entrance, running) = (entrance.clone(), running.clone());
         let admitted = move |server| admit(server, entrance, accepted, place, running);
-        if let Some(longest) = server.answer.longest() {
-            let brief = brief::converse(server, longest, admitted);
-            crew.serve(host, async move {
-                alive.unless_cut_off(brief).await;
-            });
-        } else {
-            let admitted = admitted(server);
-            crew.serve(host, async move {
-                alive.unless_cut_off(admitted).await;
-            });
-        }
+        // Boxed here: what is handed on as it is has room for itself once more with each who hands it on.
+        let conversation: BoxFuture<'static, ()> = match server.answer.longest() {
+            Some(longest) => Box::pin(brief::converse(server, longest, admitted)),
+            None => Box::pin(admitted(server)),
+        };
+        crew.serve(host, async move {
+            alive.unless_cut_off(conversation).await;
+        });
     }
 }
 
@@ -215,7 +213,8 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, stream: Stream, held: Held)
     let (mut alarm, deadline) = (Alarm::default(), Instant::now() + server.limits.header_timeout);
     let Some(ahead) = beginning(&server, &mut reader, &mut alarm, deadline).await else { return };
     if ahead.starts_with(PREFACE) {
-        http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held).await;
+        // Boxed: most connections are not of it, and their memory should not be kept for it.
+        Box::pin(http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held)).await;
     } else {
         http1::Connection::new(&server, (reader, writer), remote, ahead, held, (alarm, deadline)).serve().await;
     }
@@ -303,7 +302,7 @@ mod tests {
     use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::{http1, http2};
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
 
     use super::*;
     use crate::clock::ManualClock;
@@ -316,7 +315,7 @@ mod tests {
     impl Answer for Where {
         type Body = AnyBody;
 
-        async fn answer(&self, request: Request<Content>) -> Response<AnyBody> {
+        async fn answer(&self, request: Box<Request<Content>>) -> Response<AnyBody> {
             Response::new(AnyBody::from(if request.body().is_remote() { "there" } else { "here" }))
         }
 
@@ -325,15 +324,19 @@ mod tests {
         }
     }
 
-    /// What a caller is answered whose address is said to be `peer`.
-    async fn from(peer: SocketAddr, is_http2: bool) -> Bytes {
+    fn server() -> Arc<Server<Where>> {
         let assignments = vec!["upstream.endpoint=http://127.0.0.1:9".to_owned()];
         let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
+        let date = Arc::new(Date::new(Arc::new(ManualClock::stopped())));
+        Arc::new(Server { answer: Where, limits: config.limits, lifecycle: Lifecycle::new(), date })
+    }
+
+    /// What a caller is answered whose address is said to be `peer`.
+    async fn from(peer: SocketAddr, is_http2: bool) -> Bytes {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let caller = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a connection");
         let (stream, _) = listener.accept().await.expect("a caller");
-        let date = Arc::new(Date::new(Arc::new(ManualClock::stopped())));
-        let server = Arc::new(Server { answer: Where, limits: config.limits, lifecycle: Lifecycle::new(), date });
+        let server = server();
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
         let held = Held::new(place, Running::first().0, Count::default().enter());
         tokio::spawn(converse(server, Stream::Tcp { stream, peer }, held));
@@ -350,6 +353,15 @@ mod tests {
             sender.send_request(request).await
         };
         response.expect("an answer").into_body().collect().await.expect("content").to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_connection_keeps_no_room_for_what_happens_seldom() {
+        let (server, place) = (server(), Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place"));
+        let (stream, _other) = UnixStream::pair().expect("a connection");
+        let held = Held::new(place, Running::first().0, Count::default().enter());
+        let size = size_of_val(&converse(server, Stream::Unix(stream), held));
+        assert!(size < 3 << 10, "{size} bytes");
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ struct Refusing<A> {
 impl<A: Answer> Answer for Refusing<A> {
     type Body = A::Body;
 
-    async fn answer(&self, request: Request<Content>) -> Response<A::Body> {
+    async fn answer(&self, request: Box<Request<Content>>) -> Response<A::Body> {
         // What is unread when its stream ends could cost the caller its answer.
         let mut content = request.into_body();
         let _ = timeout(CONTENT, async { while let Some(Ok(_)) = content.frame().await {} }).await;

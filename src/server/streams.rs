@@ -24,6 +24,8 @@ pub(super) struct Streams(pub(super) Held);
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let held = self.0.clone();
+        // Boxed here: each future around it would have room for it twice.
+        let stream = Box::pin(stream);
         tokio::spawn(async move { held.running().unless_cut_off(unless_given_up(stream)).await });
     }
 }

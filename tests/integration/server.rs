@@ -39,7 +39,7 @@ fn pieces(pieces: &'static [&'static str]) -> Body {
 impl Answer for Odd {
     type Body = Body;
 
-    async fn answer(&self, request: Request<Content>) -> Response<Body> {
+    async fn answer(&self, request: Box<Request<Content>>) -> Response<Body> {
         if request.uri().path() == "/whole" {
             return Response::new(Body::from("helloworld"));
         }

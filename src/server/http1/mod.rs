@@ -180,7 +180,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         let asked = Asked { method: request.method().clone(), version: request.version() };
         let content = self.inbound.content(framing, expects_continue);
         self.look = None;
-        let mut request = request.map(|()| AnyContent::of_http1(content, self.remote));
+        let mut request = Box::new(request.map(|()| AnyContent::of_http1(content, self.remote)));
         if asked.version == Version::HTTP_11 {
             request.body_mut().tells_by(self.inbound.interim());
         }
@@ -200,7 +200,7 @@ impl<'server, A: Answer> Connection<'server, A> {
     }
 
     /// The response to `request`, unless the caller goes away first. Interim responses are written meanwhile.
-    async fn answer(&mut self, request: Request<AnyContent>) -> Option<Response<A::Body>> {
+    async fn answer(&mut self, request: Box<Request<AnyContent>>) -> Option<Response<A::Body>> {
         // Boxed: most of a connection's time is not spent here, and its memory should not be kept for it.
         let mut answering = Box::pin(self.server.answer.answer(request));
         poll_fn(|cx| {
