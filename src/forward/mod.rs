@@ -10,7 +10,6 @@ mod link;
 mod listening;
 mod pool;
 mod refusal;
-mod silence;
 pub mod target;
 mod upgrade;
 mod upload;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::silence::Silence;
+use crate::alarm::Alarm;
 use crate::apps::models::Screening;
 use crate::error::{ProxyError, RequestPart};
 use crate::server::Content;
@@ -75,7 +75,8 @@ impl Upload {
             taken: None,
             moved: begun,
             awaited: false,
-            silence: Silence::new(longest + AFTER_DEADLINE),
+            longest: longest + AFTER_DEADLINE,
+            alarm: Alarm::default(),
             screening: None,
         };
         Ok(Self { source: Some(Arc::new(Mutex::new(source))), length, begun })
@@ -263,7 +264,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         let mut source = open(&self.source);
         if source.attempt == self.attempt {
-            source.end();
+            source.taken.get_or_insert_with(Instant::now);
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
 use super::super::fields;
-use super::super::silence::Silence;
+use crate::alarm::Alarm;
 use crate::apps::models::Screening;
 use crate::error::{Causes, ProxyError};
 use crate::server::{Content, ContentError};
@@ -56,8 +57,9 @@ pub(super) struct Source {
     /// When content last moved, and whether it is the caller that is waited for since.
     pub(super) moved: Instant,
     pub(super) awaited: bool,
-    /// For a caller that stops after it was answered early: nobody waits for its request then.
-    pub(super) silence: Silence,
+    /// For how long nothing may move, for a caller that stops after it was answered early: nobody waits for its request then.
+    pub(super) longest: Duration,
+    pub(super) alarm: Alarm,
     /// Looks at what the content asks for before it goes on.
     pub(super) screening: Option<Screening>,
 }
@@ -108,12 +110,11 @@ impl Source {
         let frame = Pin::new(&mut self.incoming).poll_frame(cx);
         self.awaited = frame.is_pending();
         let Poll::Ready(frame) = frame else {
-            ready!(self.silence.poll(cx));
+            ready!(self.alarm.poll_until(cx, self.moved + self.longest));
             self.end();
             return Poll::Ready(Some(Err(UploadError::Silent)));
         };
         self.moved = Instant::now();
-        self.silence.broken();
         let frame = match frame {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
@@ -157,8 +158,9 @@ impl Source {
         Poll::Ready(Some(Ok(fields::clean_request_frame(frame))))
     }
 
-    pub(super) fn end(&mut self) {
-        self.taken.get_or_insert_with(Instant::now);
+    /// Nobody will take more of it than what came last.
+    fn end(&mut self) {
+        self.taken.get_or_insert(self.moved);
     }
 
     pub(super) fn hold(&mut self, frame: &Frame<Bytes>) {
