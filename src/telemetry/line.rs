@@ -200,8 +200,10 @@ impl Text<'_> {
     }
 
     fn name(&mut self, name: &'static str) {
-        let (dim, plain) = (self.dim, self.plain);
-        self.say(&[" ", dim, name, "=", plain]);
+        match (self.dim, self.plain) {
+            ("", "") => self.say(&[" ", name, "="]),
+            (dim, plain) => self.say(&[" ", dim, name, "=", plain]),
+        }
     }
 
     fn number(&mut self, name: &'static str, number: u64, width: usize) {

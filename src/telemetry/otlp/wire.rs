@@ -93,6 +93,10 @@ fn begin(out: &mut Vec<u8>, field: u32, kind: u32) {
 }
 
 fn varint(out: &mut Vec<u8>, number: u64) {
+    // Nearly all of them are short.
+    if let Ok(byte @ ..0x80) = u8::try_from(number) {
+        return out.push(byte);
+    }
     let mut all = [0; LONGEST_VARINT];
     let length = digits(number, &mut all);
     out.extend_from_slice(all.get(..length).unwrap_or_default());

@@ -35,7 +35,7 @@ impl Attributes<'_> {
     /// One that is a text.
     pub(super) fn text(&mut self, name: &str, text: &str) {
         match u8::try_from(text.len()) {
-            Ok(length) if length < 0x80 => self.add(name, &[wire::key(1, wire::LENGTH), length], text.as_bytes()),
+            Ok(length) if length < 0x80 => self.add(name, [wire::key(1, wire::LENGTH), length], text.as_bytes()),
             _ => self.add_long(name, text),
         }
     }
@@ -50,17 +50,17 @@ impl Attributes<'_> {
         // Signed there: what is larger is as much as there can be.
         let mut digits = [0; wire::LONGEST_VARINT];
         let length = wire::digits(number.min(i64::MAX as u64), &mut digits);
-        self.add(name, &[wire::key(3, wire::VARINT)], digits.get(..length).unwrap_or_default());
+        self.add(name, [wire::key(3, wire::VARINT)], digits.get(..length).unwrap_or_default());
     }
 
     /// One that is a number.
     pub(super) fn float(&mut self, name: &str, number: f64) {
-        self.add(name, &[wire::key(4, wire::EIGHT_BYTES)], &number.to_le_bytes());
+        self.add(name, [wire::key(4, wire::EIGHT_BYTES)], &number.to_le_bytes());
     }
 
     /// There are some twenty of them to a span, and none but the longest has lengths of more than one byte.
-    fn add(&mut self, name: &str, kind: &[u8], value: &[u8]) {
-        let length = kind.len() + value.len();
+    fn add<const N: usize>(&mut self, name: &str, kind: [u8; N], value: &[u8]) {
+        let length = N + value.len();
         let whole = 2 + name.len() + 2 + length;
         let ([whole_byte, ..], [name_byte, ..], [byte, ..]) =
             (whole.to_le_bytes(), name.len().to_le_bytes(), length.to_le_bytes());
@@ -74,11 +74,11 @@ impl Attributes<'_> {
             ]);
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(&[wire::key(2, wire::LENGTH), byte]);
-            out.extend_from_slice(kind);
+            out.extend_from_slice(&kind);
             out.extend_from_slice(value);
         } else {
             self.add_of(name, |out| {
-                out.extend_from_slice(kind);
+                out.extend_from_slice(&kind);
                 out.extend_from_slice(value);
             });
         }
