@@ -2,11 +2,11 @@
 //!
 //! # One request's walk
 //!
-//! A caller connects, over TCP or a Unix socket; [`server`] accepts the connection, within its limits and deadlines, in one of
-//! the [`workers`], a thread with a runtime and connections to the resource of its own: on Linux each listens at a socket of its
-//! own. There the connection stays, unless another one has much less to do. [`server`] asks the kernel whose process it is if
-//! that matters, and reads requests off it: over HTTP/1.1 with a strict reader of our own, over HTTP/2 with the library's. Each
-//! goes to [`app::App`], whose `walk` is all that happens to it, outermost step first:
+//! A caller connects, over TCP or a Unix socket; [`server`] accepts the connection, within its limits and deadlines, in the
+//! first of the [`workers`], and gives it to the one that has the fewest, where it stays: a thread with a runtime and connections
+//! to the resource of its own. There it asks the kernel whose process it is if that matters, and reads requests off it: over
+//! HTTP/1.1 with a strict reader of our own, over HTTP/2 with the library's. Each goes to [`app::App`], whose `walk` is all that
+//! happens to it, outermost step first:
 //!
 //! 1. it gets an id, [`apps`] says whose it is, and an [`Exchange`](telemetry::exchange::Exchange) accounts for it until its
 //!    response has ended, when [`telemetry::recorder`] tells whoever counts;

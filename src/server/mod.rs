@@ -39,7 +39,7 @@ use crate::lifecycle::{Count, Held, Lifecycle, Running};
 use crate::workers::{Crew, Workers};
 
 use date::Date;
-use listen::{Accepting, Share};
+use listen::Accepting;
 use peer::{Denied, Peers};
 use socket::{Accepted, Reader, Stream};
 
@@ -120,7 +120,7 @@ struct Entrance {
 ///
 /// # Errors
 ///
-/// If a runtime cannot take the sockets over.
+/// If the runtime cannot take the sockets over.
 pub async fn serve<A: Answer>(
     listeners: Listeners,
     answer: A,
@@ -129,20 +129,14 @@ pub async fn serve<A: Answer>(
     clock: SharedClock,
     workers: &Workers,
 ) -> io::Result<Drained> {
-    let crew = workers.crew();
-    let (shares, peers) = listeners.shares(crew.len())?;
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    let entrance = Arc::new(Entrance { places, peers, refusals: Arc::new(Semaphore::new(refusing::PLACES)) });
     let server = Arc::new(Server { answer, limits, lifecycle, date: Arc::new(Date::new(clock)) });
     let (running, mut stillness) = Running::first();
-    let mut doors = JoinSet::new();
-    for (host, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
-        let (server, entrance, running) = (server.clone(), entrance.clone(), running.clone());
-        crew.employ(host, keep_door(share, server, entrance, running, (crew.clone(), host)), &mut doors);
-    }
-    drop(running);
-    while let Some(kept) = doors.join_next().await {
-        kept??;
+    let (mut door, crew) = (JoinSet::new(), workers.crew());
+    // Where connections are served, too: half of the way to another thread is to wake it.
+    crew.host(keep_door(listeners, server.clone(), running, crew.clone()), &mut door);
+    tokio::select! {
+        Some(kept) = door.join_next() => kept??,
+        () = server.lifecycle.ending() => {}
     }
     if timeout(limits.shutdown_grace, stillness.reached()).await.is_ok() {
         return Ok(Drained::Completely);
@@ -155,18 +149,19 @@ pub async fn serve<A: Answer>(
 
 /// Accepts connections until the end begins. Callers that connect from then on are refused instead of left waiting.
 async fn keep_door<A: Answer>(
-    share: Share,
+    listeners: Listeners,
     server: Arc<Server<A>>,
-    entrance: Arc<Entrance>,
     running: Running,
-    (crew, host): (Crew, usize),
+    crew: Crew,
 ) -> io::Result<()> {
-    let mut listeners = share.accepting()?;
+    let (mut listeners, peers) = listeners.accepting()?;
+    let places = Arc::new(Semaphore::new(server.limits.max_connections));
+    let entrance = Arc::new(Entrance { places, peers, refusals: Arc::new(Semaphore::new(refusing::PLACES)) });
     let ending = server.lifecycle.clone();
     let mut ending = pin!(ending.ending());
     loop {
         let (accepted, place) = tokio::select! {
-            accepted = entrance.accept(&mut listeners) => accepted?,
+            accepted = entrance.accept(&mut listeners) => accepted,
             () = &mut ending => return Ok(()),
         };
         let (server, alive) = (server.clone(), running.clone());
@@ -177,7 +172,7 @@ async fn keep_door<A: Answer>(
             Some(longest) => Box::pin(brief::converse(server, longest, admitted)),
             None => Box::pin(admitted(server)),
         };
-        crew.serve(host, async move {
+        crew.serve(async move {
             alive.unless_cut_off(conversation).await;
         });
     }
@@ -247,21 +242,18 @@ async fn beginning<A>(
 }
 
 impl Entrance {
-    /// The next connection, once there is a place for it: until then callers wait in the listen queue. Who has no caller holds
-    /// no place, which another door's could have.
-    async fn accept(&self, listeners: &mut Accepting) -> io::Result<(Accepted, OwnedSemaphorePermit)> {
+    /// The next connection, once there is a place for it: until then callers wait in the listen queue.
+    async fn accept(&self, listeners: &mut Accepting) -> (Accepted, OwnedSemaphorePermit) {
+        let Ok(place) = self.places.clone().acquire_owned().await else {
+            // Nobody closes the semaphore.
+            return pending().await;
+        };
         let mut failing = false;
         loop {
-            let knocked = listeners.knock().await?;
-            let Ok(place) = self.places.clone().acquire_owned().await else {
-                // Nobody closes the semaphore.
-                return pending().await;
-            };
-            match knocked.accept() {
-                Ok(accepted) => return Ok((accepted, place)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_the_callers(&error) => {}
+            match listeners.accept().await {
+                Ok(accepted) => return (accepted, place),
+                Err(error) if is_the_callers(&error) => {}
                 Err(error) => {
-                    drop(place);
                     if !failing {
                         tracing::error!(%error, "cannot accept connections; trying again until it works");
                     }

@@ -43,7 +43,7 @@ mod tests {
         let manager = Manager::connect(&variables.into_iter().collect());
         let workers = Workers::start().unwrap();
         let (go_on, waits) = mpsc::channel::<()>();
-        workers.crew().serve(0, async move {
+        workers.crew().serve(async move {
             // Not as a task should wait.
             let _ = waits.recv();
         });

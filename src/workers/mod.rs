@@ -22,8 +22,6 @@ pub use own::{Near, PerWorker, Shared};
 
 /// How long what a thread leaves behind may take to end.
 const MOMENT: Duration = Duration::from_millis(200);
-/// Whoever has accepted a connection may have so much more to do than others, as a part of what those have.
-const SLACK: usize = 4;
 
 thread_local! {
     /// Which worker this thread is.
@@ -119,35 +117,17 @@ impl Workers {
 }
 
 impl Crew {
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether whoever asks does everything itself.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Has the one that is called `worker` do `task`, or whoever asks if there is none.
-    pub fn employ<T: Send + 'static>(
-        &self,
-        worker: usize,
-        task: impl Future<Output = T> + Send + 'static,
-        tasks: &mut JoinSet<T>,
-    ) {
-        match self.0.get(worker) {
-            Some(worker) => tasks.spawn_on(task, &worker.runtime),
+    /// Has one of them do `task`, always the same one, or whoever asks if there are none.
+    pub fn host<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static, tasks: &mut JoinSet<T>) {
+        match self.0.first() {
+            Some(host) => tasks.spawn_on(task, &host.runtime),
             None => tasks.spawn(task),
         };
     }
 
-    /// Has `connection` served by `host`, which has accepted it, unless another one has much less to do: to wake that one takes
-    /// time, but so does waiting for somebody who is busy.
-    pub fn serve(&self, host: usize, connection: impl Future<Output = ()> + Send + 'static) {
-        let Some(worker) = self.choose(host) else {
+    /// Has `connection` served by whoever serves the fewest, the host before others: nobody must be woken then.
+    pub fn serve(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let Some(worker) = self.0.iter().min_by_key(|worker| worker.connections.get()) else {
             tokio::spawn(connection);
             return;
         };
@@ -156,13 +136,6 @@ impl Crew {
             connection.await;
             drop(present);
         });
-    }
-
-    fn choose(&self, host: usize) -> Option<&Worker> {
-        let fewest = self.0.iter().min_by_key(|worker| worker.connections.get())?;
-        let few = fewest.connections.get();
-        // While there are few connections, nobody has two if somebody has none.
-        self.0.get(host).filter(|host| host.connections.get() <= few + few / SLACK).or(Some(fewest))
     }
 }
 
@@ -208,22 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn whoever_accepts_serves_unless_another_has_less_to_do() {
+    fn whoever_serves_the_fewest_serves_the_next() {
         let workers = Workers::start_some(3).unwrap();
         let (tell, told) = mpsc::channel();
         let leave = Arc::new(Notify::new());
-        let connect_to = |host| {
+        let connect = || {
             let (tell, leave) = (tell.clone(), leave.clone());
-            workers.crew.serve(host, async move {
+            workers.crew.serve(async move {
                 tell.send(index()).unwrap();
                 leave.notified().await;
             });
             told.recv().unwrap()
         };
-        // All come to the same door, and nobody has two before everybody has one.
-        assert_eq!(connect_to(1), 1);
-        connect_to(1);
-        connect_to(1);
+        assert_eq!([connect(), connect(), connect()], [0, 1, 2], "the host first");
         assert_eq!(connections(&workers), [1, 1, 1]);
         // Whoever waits the longest leaves, and its place is taken.
         leave.notify_one();
@@ -231,14 +201,16 @@ mod tests {
             thread::yield_now();
         }
         let free = connections(&workers).iter().position(|count| *count == 0);
-        assert_eq!(Some(connect_to(2)), free);
-        // Where there are many, it is not worth waking another one for the last bit of evenness.
-        for turn in 0..9 {
-            connect_to(turn % 3);
-        }
-        assert_eq!(connections(&workers), [4, 4, 4]);
-        assert_eq!([connect_to(0), connect_to(0)], [0, 0]);
-        assert_ne!(connect_to(0), 0);
+        assert_eq!(Some(connect()), free);
+    }
+
+    #[test]
+    fn the_host_is_one_of_them() {
+        let (workers, mut tasks) = (Workers::start_some(2).unwrap(), JoinSet::new());
+        let (tell, told) = mpsc::channel();
+        let name = || thread::current().name().map(str::to_owned);
+        workers.crew.host(async move { tell.send(name()).unwrap() }, &mut tasks);
+        assert_eq!(told.recv().unwrap().as_deref(), Some("worker-0"));
     }
 
     #[tokio::test]
@@ -246,7 +218,7 @@ mod tests {
         let workers = Workers::start_some(2).unwrap();
         workers.answer().await;
         let (release, stuck) = mpsc::channel::<()>();
-        workers.crew.serve(0, async move {
+        workers.crew.serve(async move {
             let _ = stuck.recv();
         });
         let mut answer = Box::pin(workers.answer());
@@ -269,7 +241,7 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let workers = Workers::start().unwrap();
         let gone = Gone(tell);
-        workers.crew.serve(0, async move {
+        workers.crew.serve(async move {
             let _gone = gone;
             std::future::pending::<()>().await;
         });

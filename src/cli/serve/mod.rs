@@ -143,7 +143,7 @@ async fn answer(
         let Some(listeners) = admin else { return Ok(()) };
         let quits = config.admin.filter(|admin| admin.quits).map(|_| lifecycle.clone());
         let (answer, limits) = (Admin::new(&app, &config.access, quits), admin::limits(config.limits));
-        // By this thread, where callers are only accepted: however much the others have to do.
+        // By this thread, which has no callers: however much the others have to do.
         serve(listeners, answer, limits, end_of_probes.clone(), clock.clone(), &Workers::none()).await.map(drop)
     };
     let called = async {
