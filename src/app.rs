@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use tokio::time::Instant;
 use tower::ServiceExt;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::apps::{App as Caller, Apps, OTHERS, models};
 use crate::clock::SharedClock;
@@ -333,9 +334,10 @@ pub(crate) fn request_id(request: &Request<Content>) -> HeaderValue {
 }
 
 fn new_id() -> HeaderValue {
-    let mut buffer = Uuid::encode_buffer();
-    let text = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let mut text = [0; Hyphenated::LENGTH];
+    Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    // In one piece: it is going to be cloned.
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 pub(crate) fn own_response(error: ProxyError) -> Response<AppBody> {

@@ -77,11 +77,13 @@ pub fn ephemeral_key(path: &str, fields: &HeaderMap) -> Option<HeaderValue> {
 
 /// Removes every field whose name is `doomed`, and those that `Connection` names (RFC 9110 §7.6.1), on each of its lines.
 fn remove(fields: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
-    // A `Vec` that stays empty costs nothing.
-    let mut names: Vec<HeaderName> =
-        list::elements(fields, &header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    names.extend(fields.keys().filter(|name| doomed(name.as_str())).cloned());
-    for name in names {
+    let named = list::elements(fields, &header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok());
+    // Most name `keep-alive` and have no such field: a `Vec` that stays empty costs nothing.
+    let named: Vec<HeaderName> = named.filter(|name| fields.contains_key(name)).collect();
+    for name in named {
+        fields.remove(name);
+    }
+    while let Some(name) = fields.keys().find(|name| doomed(name.as_str())).cloned() {
         fields.remove(name);
     }
 }

@@ -46,11 +46,14 @@ pub fn map(prefix: &str, uri: &Uri) -> Option<PathAndQuery> {
     let path = uri.path();
     let inserted = inserted(path)?;
     let query = uri.query().map(without_key);
-    let mut target = String::with_capacity(prefix.len() + 8 + path.len() + query.as_ref().map_or(0, |q| q.len() + 1));
+    let query = query.filter(|query| !query.is_empty() || uri.query() == Some(""));
+    // As much as it takes: room that is left over would have to be remembered, in memory of its own.
+    let length = prefix.len() + inserted.len() + path.len() + query.as_ref().map_or(0, |query| query.len() + 1);
+    let mut target = String::with_capacity(length);
     target.push_str(prefix);
     target.push_str(inserted);
     target.push_str(path);
-    if let Some(query) = query.filter(|query| !query.is_empty() || uri.query() == Some("")) {
+    if let Some(query) = query {
         target.push('?');
         target.push_str(&query);
     }
