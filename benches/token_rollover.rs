@@ -3,7 +3,8 @@
 //! The proxy stands between a load generator and the embedded Azure, on a clock that runs two thousand times as fast. Rounds
 //! in which a token is renewed every two or three seconds, by a metadata service that takes half a second to answer, alternate
 //! with rounds in which it is not. Requests count that ended while a token was on its way or within a quarter of a second
-//! after: whatever waited for a renewal, or tripped over the exchange of tokens, is among them.
+//! after: whatever waited for a renewal, or tripped over the exchange of tokens, is among them. The longest request is looked for
+//! in the whole round.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on stops")]
 
@@ -70,6 +71,8 @@ impl Clock for Hurried {
 struct Round {
     renewals: u64,
     latency: Histogram<u64>,
+    /// Of those that do not count, too.
+    longest: Duration,
 }
 
 impl fmt::Display for Round {
@@ -83,7 +86,7 @@ impl fmt::Display for Round {
             at(0.5),
             at(0.99),
             at(0.999),
-            self.latency.max()
+            self.longest.as_micros()
         )
     }
 }
@@ -156,6 +159,8 @@ async fn ask(sender: &mut SendRequest<Full<Bytes>>) -> Duration {
 async fn round(azure: &Emulator, clock: Arc<Hurried>, lifetime: Duration) -> Round {
     azure.control().clear_faults();
     azure.control().set_token_lifetime(lifetime);
+    // Otherwise the metadata service hands out what it has while that is good, and a renewal brings nothing new.
+    azure.control().set_metadata_cache(false);
     azure.control().revoke_tokens(true);
     let proxy = Proxy::start(azure, clock).await;
     let counts = Arc::new(AtomicBool::new(false));
@@ -165,25 +170,28 @@ async fn round(azure: &Emulator, clock: Arc<Hurried>, lifetime: Duration) -> Rou
         let mut sender = connect(&proxy.address).await;
         let counts = counts.clone();
         callers.spawn(async move {
-            let mut latency = histogram();
+            let (mut latency, mut longest) = (histogram(), Duration::ZERO);
             while began.elapsed() < WARM_UP + ROUND {
                 let took = ask(&mut sender).await;
+                longest = longest.max(took);
                 if counts.load(Ordering::Relaxed) {
                     latency.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)).expect("it resizes");
                 }
             }
-            latency
+            (latency, longest)
         });
     }
     sleep(WARM_UP).await;
     azure.control().fault(Fault::new(Route::Imds, Action::Delay { ms: 500 }));
     let renewals = watch(azure, &counts, began + WARM_UP + ROUND, lifetime).await;
-    let mut latency = histogram();
+    let (mut latency, mut longest) = (histogram(), Duration::ZERO);
     while let Some(one) = callers.join_next().await {
-        latency.add(one.expect("a caller")).expect("the same kind of histogram");
+        let (one, long) = one.expect("a caller");
+        latency.add(one).expect("the same kind of histogram");
+        longest = longest.max(long);
     }
     azure.control().clear_requests();
-    Round { renewals, latency }
+    Round { renewals, latency, longest }
 }
 
 fn histogram() -> Histogram<u64> {
@@ -231,7 +239,7 @@ async fn main() {
     let (mut still, mut rolling) = (Vec::new(), Vec::new());
     println!(
         "{:<10} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
-        "token", "renewals", "requests", "p50 us", "p99", "p99.9", "max"
+        "token", "renewals", "requests", "p50 us", "p99", "p99.9", "longest"
     );
     for _ in 0..ROUNDS {
         for (name, lifetime, rounds) in [("kept", LONG_LIFE, &mut still), ("renewed", SHORT_LIFE, &mut rolling)] {

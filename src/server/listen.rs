@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::task::{Context, Poll, ready};
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::peer::{LookupError, Peers};
@@ -209,8 +209,6 @@ impl Listeners {
     pub(super) fn accepting(self) -> io::Result<(Accepting, Peers)> {
         let (mut paths, mut sockets) = (Vec::new(), Vec::new());
         for (listener, _) in self.tcp {
-            // Small events of a stream leave at once. Connections have it of their listener.
-            SockRef::from(&listener).set_tcp_nodelay(true)?;
             sockets.push(Listening::Tcp(watched(listener)?));
         }
         for Unix { bound, listener, .. } in self.unix {
@@ -285,4 +283,32 @@ fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn handed(listener: TcpListener, address: SocketAddr) -> Listeners {
+        Listeners::handed_for_admin(vec![Handed::Tcp(listener, address)])
+    }
+
+    /// A caller who starts the service by connecting is there before anything can be said of the socket.
+    #[tokio::test]
+    async fn what_is_written_to_callers_who_came_early_leaves_at_once() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, address) = tcp(loopback).expect("a socket");
+        let early = TcpStream::connect(address).expect("a connection");
+        let (mut accepting, _) = handed(listener, address).accepting().expect("a runtime");
+        let late = TcpStream::connect(address).expect("a connection");
+        for caller in [early, late] {
+            let Accepted::Tcp { stream, peer } = accepting.accept().await.expect("a caller") else {
+                panic!("not a TCP connection");
+            };
+            assert_eq!(peer, caller.local_addr().expect("its address"));
+            assert!(stream.nodelay().expect("an option"), "{peer}");
+        }
+    }
 }

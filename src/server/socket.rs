@@ -35,7 +35,7 @@ impl Accepted {
     pub(super) fn tcp(listener: &net::TcpListener) -> io::Result<Self> {
         let (stream, peer) = acceptfrom_with(listener, FLAGS)?;
         let peer = peer.ok_or(io::ErrorKind::NotConnected)?.try_into()?;
-        Ok(Self::Tcp { stream: stream.into(), peer })
+        Self::at_once(stream.into(), peer)
     }
 
     /// The next connection to `listener`, which does not wait for one.
@@ -49,9 +49,7 @@ impl Accepted {
     pub(super) fn tcp(listener: &net::TcpListener) -> io::Result<Self> {
         let (stream, peer) = listener.accept()?;
         stream.set_nonblocking(true)?;
-        // Elsewhere it may not be the listener's. It cannot be set on what the caller has left already.
-        stream.set_nodelay(true).map_err(|_| io::ErrorKind::ConnectionAborted)?;
-        Ok(Self::Tcp { stream, peer })
+        Self::at_once(stream, peer)
     }
 
     /// The next connection to `listener`, which does not wait for one.
@@ -60,6 +58,14 @@ impl Accepted {
         let (stream, _) = listener.accept()?;
         stream.set_nonblocking(true)?;
         Ok(Self::Unix(stream))
+    }
+
+    /// Lets what is written leave at once, as a small event of a stream must. That a connection takes it over from its
+    /// listener is not enough: one that waited when the listener was handed over, or before it was told, does not.
+    fn at_once(stream: net::TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        // It cannot be set everywhere on what the caller has left already.
+        stream.set_nodelay(true).map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        Ok(Self::Tcp { stream, peer })
     }
 
     /// Takes it over into the runtime.
