@@ -13,12 +13,27 @@ use tracing::Level;
 
 use super::exchange::REQUESTS;
 use super::recorder::{Finished, Outcome};
-use super::text::{DIM, PLAIN, colour, is_word};
+use super::text::{DIM, PLAIN, colour, is_visible_word, is_word};
 
 /// What the line is called.
 const MESSAGE: &str = "request";
 /// To the second: what is alike for a second.
 const SECONDS: usize = "2026-11-21T14:49:41".len();
+
+/// A field's name, and how it is written: for people, and for machines.
+#[derive(Debug)]
+struct Name {
+    bare: &'static str,
+    text: &'static str,
+    json: &'static str,
+}
+
+/// Written in one piece: a line has a dozen of them.
+macro_rules! name {
+    ($name:literal) => {
+        &Name { bare: $name, text: concat!(" ", $name, "="), json: concat!(",\"", $name, "\":") }
+    };
+}
 
 /// What is said of a request.
 #[derive(Debug)]
@@ -79,16 +94,16 @@ impl Line<'_> {
         room.line.push(b'"');
         let mut fields = Json(&mut room.line);
         let request = self.request;
-        fields.text("method", request.method.as_str());
-        fields.number("status", request.status.map_or(0, |status| status.as_u16()));
-        fields.number("ms", milliseconds(request.duration));
+        fields.text(name!("method"), request.method.as_str().as_bytes());
+        fields.number(name!("status"), request.status.map_or(0, |status| status.as_u16()));
+        fields.number(name!("ms"), milliseconds(request.duration));
         if let Some(time) = request.first_byte {
-            fields.number("first_byte_ms", milliseconds(time));
+            fields.number(name!("first_byte_ms"), milliseconds(time));
         }
-        fields.number("bytes", request.bytes);
-        fields.text("outcome", request.outcome.as_str());
+        fields.number(name!("bytes"), request.bytes);
+        fields.text(name!("outcome"), request.outcome.as_str().as_bytes());
         self.words(|name, word| fields.text(name, word));
-        fields.text("target", REQUESTS);
+        fields.text(name!("target"), REQUESTS.as_bytes());
         room.line.push(b'}');
     }
 
@@ -110,25 +125,32 @@ impl Line<'_> {
         fields.padding(ms.len(), 7);
         fields.say(&[ms, " ms "]);
         if let Some(time) = request.first_byte {
-            fields.number("first_byte_ms", milliseconds(time), 6);
+            fields.number(name!("first_byte_ms"), milliseconds(time), 6);
         }
-        fields.number("bytes", request.bytes, 8);
+        fields.number(name!("bytes"), request.bytes, 8);
         // What nearly every one is.
         if request.outcome != Outcome::Completed {
-            fields.text("outcome", request.outcome.as_str());
+            fields.text(name!("outcome"), request.outcome.as_str().as_bytes());
         }
         self.words(|name, word| fields.text(name, word));
     }
 
-    /// Everything behind how it ended.
-    fn words(&self, mut say: impl FnMut(&'static str, &str)) {
+    /// Everything behind how it ended: texts, as bytes.
+    fn words(&self, mut say: impl FnMut(&'static Name, &[u8])) {
         let request = self.request;
-        say("route", request.route.as_str());
-        say("app", request.app.name);
-        let some = [("model", request.model), ("cause", self.cause), ("code", self.code), ("error", request.error)];
-        some.into_iter().filter_map(|(name, word)| Some((name, word?))).for_each(|(name, word)| say(name, word));
-        say("id", text(request.id).unwrap_or("-"));
-        let ids = [("upstream_id", request.upstream_id), ("returned_id", self.returned_id)];
+        say(name!("route"), request.route.as_str().as_bytes());
+        say(name!("app"), request.app.name.as_bytes());
+        let some = [
+            (name!("model"), request.model),
+            (name!("cause"), self.cause),
+            (name!("code"), self.code),
+            (name!("error"), request.error),
+        ];
+        some.into_iter()
+            .filter_map(|(name, word)| Some((name, word?)))
+            .for_each(|(name, word)| say(name, word.as_bytes()));
+        say(name!("id"), text(request.id).unwrap_or(b"-"));
+        let ids = [(name!("upstream_id"), request.upstream_id), (name!("returned_id"), self.returned_id)];
         ids.into_iter().filter_map(|(name, id)| Some((name, text(id?)?))).for_each(|(name, id)| say(name, id));
     }
 }
@@ -154,27 +176,21 @@ impl Room {
 struct Json<'a>(&'a mut Vec<u8>);
 
 impl Json<'_> {
-    fn name(&mut self, name: &'static str) {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
-    fn number(&mut self, name: &'static str, number: impl Integer) {
-        self.name(name);
+    fn number(&mut self, name: &'static Name, number: impl Integer) {
+        self.0.extend_from_slice(name.json.as_bytes());
         self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
-    fn text(&mut self, name: &'static str, text: &str) {
-        self.name(name);
+    fn text(&mut self, name: &'static Name, text: &[u8]) {
+        self.0.extend_from_slice(name.json.as_bytes());
         // Nearly all are so, and are looked at many bytes at once.
         let is_plain = |b: u8| (b' '..0x7f).contains(&b) && b != b'"' && b != b'\\';
-        if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        if text.iter().fold(true, |all, byte| all & is_plain(*byte)) {
             self.0.push(b'"');
-            self.0.extend_from_slice(text.as_bytes());
+            self.0.extend_from_slice(text);
             return self.0.push(b'"');
         }
-        let written = serde_json::to_writer(&mut *self.0, text);
+        let written = serde_json::to_writer(&mut *self.0, &String::from_utf8_lossy(text));
         // Writing to memory does not fail.
         debug_assert!(written.is_ok());
     }
@@ -199,35 +215,36 @@ impl Text<'_> {
         self.line.resize(self.line.len() + width.saturating_sub(length), b' ');
     }
 
-    fn name(&mut self, name: &'static str) {
+    fn name(&mut self, name: &'static Name) {
         match (self.dim, self.plain) {
-            ("", "") => self.say(&[" ", name, "="]),
-            (dim, plain) => self.say(&[" ", dim, name, "=", plain]),
+            ("", "") => self.line.extend_from_slice(name.text.as_bytes()),
+            (dim, plain) => self.say(&[" ", dim, name.bare, "=", plain]),
         }
     }
 
-    fn number(&mut self, name: &'static str, number: u64, width: usize) {
+    fn number(&mut self, name: &'static Name, number: u64, width: usize) {
         self.name(name);
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(number);
-        self.say(&[digits]);
+        self.line.extend_from_slice(digits.as_bytes());
         self.padding(digits.len(), width);
     }
 
-    fn text(&mut self, name: &'static str, text: &str) {
+    fn text(&mut self, name: &'static Name, text: &[u8]) {
         self.name(name);
-        if is_word(text) {
-            return self.say(&[text]);
+        if is_visible_word(text) {
+            return self.line.extend_from_slice(text);
         }
-        let written = write!(self.line, "{text:?}");
+        let text = String::from_utf8_lossy(text);
+        let written = if is_word(&text) { write!(self.line, "{text}") } else { write!(self.line, "{text:?}") };
         // Writing to memory does not fail.
         debug_assert!(written.is_ok());
     }
 }
 
 /// The same as its `to_str`, and quicker: a field's value has no bytes that cannot be seen, but those that are no ASCII.
-fn text(value: &HeaderValue) -> Option<&str> {
-    str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii())
+fn text(value: &HeaderValue) -> Option<&[u8]> {
+    Some(value.as_bytes()).filter(|text| text.is_ascii())
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -80,7 +80,7 @@ pub(super) fn wants(level: Level) -> bool {
 /// Tells of a request.
 pub(super) fn tell(line: &Line<'_>) {
     if let Some(lines) = REQUEST_LINES.get() {
-        line.write(lines.form, |line| lines.queue.push(line));
+        line.write(lines.form, |line| lines.queue.push_with_others(line));
     }
 }
 

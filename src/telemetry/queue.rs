@@ -3,9 +3,13 @@
 //! A pipe that nobody reads fills up, and then a write to it takes for ever. Hence a thread of its own writes, and what it
 //! cannot write soon is dropped, counted and told of. Not `std::io::stderr()`: whoever else wrote there would wait for its lock.
 //!
+//! Lines of requests are handed over together, once their worker has looked after whatever else was ready: to take a lock that
+//! other processors take as well costs more than to make a line.
+//!
 //! A line that comes after silence is written at once. Those behind it wait for a moment and are written together: to wake a
 //! thread costs more than to make a line.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,12 +18,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How many bytes of lines wait at most. Twice that is held, as those that are being written wait no more.
 const MOST_WAITING: usize = 4 << 20;
 /// More room than this is given back once it is no longer needed, and so much is written before its time.
 const USUAL_ROOM: usize = 64 << 10;
+/// So many bytes of one thread's are handed over before their time.
+const MOST_NEAR: usize = 4 << 10;
 /// How long lines wait for others. Somebody may be looking.
 const TOGETHER: Duration = Duration::from_millis(20);
 
@@ -51,6 +58,19 @@ struct Lines {
     is_served: bool,
 }
 
+thread_local! {
+    static NEAR: RefCell<Near> = const { RefCell::new(Near { queue: None, lines: Vec::new() }) };
+}
+
+/// Lines that one thread has yet to hand over.
+struct Near {
+    queue: Option<Queue>,
+    lines: Vec<u8>,
+}
+
+/// Hands over what its thread has, at the latest when it is dropped.
+struct HandOver;
+
 impl Queue {
     /// Begins to write to `output`, in a thread that has the rights of this one.
     ///
@@ -69,6 +89,7 @@ impl Queue {
     /// Waits until all is written and told, but no longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
+        hand_over();
         let mut lines = self.open();
         lines.flushing += 1;
         self.0.more.notify_one();
@@ -82,15 +103,35 @@ impl Queue {
         lines.flushing -= 1;
     }
 
-    /// One more line, if there is room for it.
+    /// One more line, if there is room for it, behind those that this thread has yet to hand over.
     pub(super) fn push(&self, line: &[u8]) {
+        hand_over();
+        self.take(line);
+    }
+
+    /// One more line, with others that this thread is about to push, if it runs tasks.
+    pub(super) fn push_with_others(&self, line: &[u8]) {
+        match NEAR.try_with(|near| near.try_borrow_mut().ok()?.add(self, line)) {
+            Ok(Some(Near::BEGUN)) => {
+                // Behind all tasks that are ready now. Or dropped: at the end.
+                let last = HandOver;
+                drop(tokio::spawn(async move { drop(last) }));
+            }
+            Ok(Some(MOST_NEAR..)) => hand_over(),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => self.push(line),
+        }
+    }
+
+    /// Takes lines, if there is room for them.
+    fn take(&self, some: &[u8]) {
         let mut lines = self.open();
-        if lines.waiting.len() + line.len() > MOST_WAITING {
-            lines.dropped += 1;
+        if lines.waiting.len() + some.len() > MOST_WAITING {
+            lines.dropped += some.iter().filter(|byte| **byte == b'\n').count() as u64;
             return;
         }
         let were = lines.waiting.len();
-        lines.waiting.extend_from_slice(line);
+        lines.waiting.extend_from_slice(some);
         let is_much = were < USUAL_ROOM && lines.waiting.len() >= USUAL_ROOM;
         let is_waited_for = mem::take(&mut lines.is_idle) || is_much;
         drop(lines);
@@ -138,6 +179,54 @@ impl Queue {
     /// A panic elsewhere leaves nothing half done in here.
     fn open(&self) -> MutexGuard<'_, Lines> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_of_one_thread(runtime: &Handle) -> bool {
+    runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
+}
+
+/// Hands over what this thread has.
+fn hand_over() {
+    // A thread that ends has done so already.
+    let _ = NEAR.try_with(|near| near.try_borrow_mut().map(|mut near| near.hand_over()));
+}
+
+impl Near {
+    /// Nobody is going to hand it over yet.
+    const BEGUN: usize = 0;
+
+    /// Adds a line, unless it is better handed over at once. How many bytes there were before.
+    fn add(&mut self, queue: &Queue, line: &[u8]) -> Option<usize> {
+        if self.queue.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.0, &queue.0)) {
+            self.hand_over();
+        }
+        if self.queue.is_none() {
+            Handle::try_current().ok().filter(is_of_one_thread)?;
+            self.queue = Some(queue.clone());
+        }
+        let were = self.lines.len();
+        self.lines.extend_from_slice(line);
+        Some(were)
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            queue.take(&self.lines);
+            self.lines.clear();
+        }
+    }
+}
+
+impl Drop for Near {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+impl Drop for HandOver {
+    fn drop(&mut self) {
+        hand_over();
     }
 }
 
@@ -244,9 +333,9 @@ mod tests {
     fn what_nobody_takes_is_bounded_and_counted() {
         let (queue, (go_on, stuck), (taken, written)) = (Queue::default(), channel(), channel());
         queue.begin(Stuck(stuck, taken)).unwrap();
-        let line = [b'x'; 1 << 10];
+        let line = ["x".repeat(1 << 10), "\n".to_owned()].concat();
         for _ in 0..20_000 {
-            queue.push(&line);
+            queue.push(line.as_bytes());
         }
         {
             let lines = queue.open();
@@ -260,5 +349,65 @@ mod tests {
         let lines = queue.open();
         assert_eq!((lines.waiting.len(), lines.told), (0, lines.dropped));
         assert!(lines.waiting.capacity() <= USUAL_ROOM);
+    }
+
+    fn waiting(queue: &Queue) -> String {
+        String::from_utf8(queue.open().waiting.clone()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn lines_of_one_turn_are_handed_over_together_and_in_order() {
+        let queue = Queue::default();
+        queue.push_with_others(b"one\n");
+        queue.push_with_others(b"two\n");
+        assert_eq!(waiting(&queue), "");
+        tokio::task::yield_now().await;
+        assert_eq!(waiting(&queue), "one\ntwo\n");
+        queue.push_with_others(b"three\n");
+        queue.push(b"four\n");
+        assert_eq!(waiting(&queue), "one\ntwo\nthree\nfour\n");
+        let other = Queue::default();
+        queue.push_with_others(b"five\n");
+        other.push_with_others(b"six\n");
+        assert!(waiting(&queue).ends_with("five\n"));
+        other.flush(Duration::ZERO);
+        assert_eq!(waiting(&other), "six\n");
+    }
+
+    #[tokio::test]
+    async fn much_is_handed_over_before_the_end_of_the_turn() {
+        let queue = Queue::default();
+        let line = ["x".repeat(MOST_NEAR), "\n".to_owned()].concat();
+        queue.push_with_others(line.as_bytes());
+        queue.push_with_others(b"y\n");
+        assert!(waiting(&queue).ends_with("x\ny\n"));
+    }
+
+    #[test]
+    fn whoever_has_no_turns_hands_over_at_once() {
+        let queue = Queue::default();
+        queue.push_with_others(b"one\n");
+        assert_eq!(waiting(&queue), "one\n");
+        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        threads.block_on(async { queue.push_with_others(b"two\n") });
+        assert_eq!(waiting(&queue), "one\ntwo\n");
+    }
+
+    #[test]
+    fn an_end_loses_no_line() {
+        let queue = Queue::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { queue.push_with_others(b"one\n") });
+        drop(runtime);
+        assert_eq!(waiting(&queue), "one\n");
+        let of_another = queue.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        let ends = move || {
+            let _entered = handle.enter();
+            of_another.push_with_others(b"two\n");
+        };
+        thread::spawn(ends).join().unwrap();
+        assert_eq!(waiting(&queue), "one\ntwo\n");
     }
 }

@@ -110,13 +110,14 @@ impl Visit for Fields {
 
 /// Whether a value needs no quotes for it to be seen where it ends.
 pub(super) fn is_word(value: &str) -> bool {
-    // Nearly all are, and so these are looked at many bytes at once.
-    let is_visible = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'=';
-    if value.bytes().fold(!value.is_empty(), |all, byte| all & is_visible(byte)) {
-        return true;
-    }
     let is_plain = |c: char| (c.is_ascii_graphic() || c.is_alphanumeric()) && !matches!(c, '"' | '\\' | '=');
-    !value.is_empty() && value.chars().all(is_plain)
+    is_visible_word(value.as_bytes()) || (!value.is_empty() && value.chars().all(is_plain))
+}
+
+/// The same of one in ASCII, as nearly all are: looked at many bytes at once.
+pub(super) fn is_visible_word(value: &[u8]) -> bool {
+    let is_visible = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'=';
+    value.iter().fold(!value.is_empty(), |all, byte| all & is_visible(*byte))
 }
 
 /// Text on one line, without anything that a terminal would obey.

@@ -43,6 +43,11 @@ impl Backlog {
         entered.ok().map(|waited| waited + 1)
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// So many wait no longer.
     pub(super) fn leave(&self, spans: usize) {
         self.waiting.fetch_sub(spans, Ordering::Relaxed);

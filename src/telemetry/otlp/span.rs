@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::wire;
 use super::words::{self, Attributes, Place, Problem};
 use crate::inspect::usage::Usage;
+use crate::telemetry::exchange::Route;
 use crate::telemetry::operation::Operation;
 use crate::telemetry::origin::{Origin, Parent};
 use crate::telemetry::recorder::{Finished, Outcome};
@@ -34,19 +35,21 @@ pub(super) struct Alike {
 /// Requests that differ in nothing but what each has of its own.
 #[derive(Debug)]
 struct Kind {
-    by_word: ByWord,
-    app: String,
-    place: String,
-    models: [Option<String>; 3],
+    by_number: ByNumber,
+    models: [Option<String>; 2],
     /// How that is written.
     said: Vec<u8>,
 }
 
-/// What there are only a few of.
+/// What there are only a few of, told apart without a look at texts of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ByWord {
+struct ByNumber {
     method: &'static str,
     operation: Operation,
+    /// What says where it went.
+    route: Route,
+    app: usize,
+    counted_as: Option<usize>,
     outcome: Outcome,
     status: Option<http::StatusCode>,
     problem: Option<Problem>,
@@ -56,9 +59,9 @@ struct ByWord {
 impl Alike {
     /// What spans like that of `request` have alike.
     fn of(&mut self, request: &Finished<'_>, place: &Place) -> &[u8] {
-        let by_word = ByWord::of(request);
-        let at = self.kinds.iter().position(|kind| kind.is_of(by_word, request, place)).unwrap_or_else(|| {
-            let kind = Kind::of(by_word, request, place);
+        let by_number = ByNumber::of(request);
+        let at = self.kinds.iter().position(|kind| kind.is_of(by_number, request)).unwrap_or_else(|| {
+            let kind = Kind::of(by_number, request, place);
             if self.kinds.len() < KINDS {
                 self.kinds.push(kind);
                 return self.kinds.len() - 1;
@@ -72,11 +75,14 @@ impl Alike {
     }
 }
 
-impl ByWord {
+impl ByNumber {
     fn of(request: &Finished<'_>) -> Self {
         Self {
             method: words::method(request.method),
             operation: request.operation,
+            route: request.route,
+            app: request.app.number,
+            counted_as: request.counted_as.map(|model| model.number),
             outcome: request.outcome,
             status: request.status,
             problem: Problem::of(request),
@@ -86,24 +92,21 @@ impl ByWord {
 }
 
 impl Kind {
-    fn of(by_word: ByWord, request: &Finished<'_>, place: &Place) -> Self {
+    fn of(by_number: ByNumber, request: &Finished<'_>, place: &Place) -> Self {
         let mut said = Vec::new();
-        write_alike(&mut said, by_word, request, place);
+        write_alike(&mut said, by_number, request, place);
         let models = models(request).map(|model| model.map(str::to_owned));
-        Self { by_word, app: request.app.name.to_owned(), place: place.upstream().1.to_owned(), models, said }
+        Self { by_number, models, said }
     }
 
-    fn is_of(&self, by_word: ByWord, request: &Finished<'_>, place: &Place) -> bool {
-        self.by_word == by_word
-            && self.app == request.app.name
-            && self.place == place.upstream().1
-            && self.models.iter().map(Option::as_deref).eq(models(request))
+    fn is_of(&self, by_number: ByNumber, request: &Finished<'_>) -> bool {
+        self.by_number == by_number && self.models.iter().map(Option::as_deref).eq(models(request))
     }
 }
 
-/// The model as it was asked for, as it has answered, and as it is counted.
-fn models<'request>(request: &Finished<'request>) -> [Option<&'request str>; 3] {
-    [request.model, request.answered_by, request.counted_as.map(|model| model.name)]
+/// The model as it was asked for, and as it has answered.
+fn models<'request>(request: &Finished<'request>) -> [Option<&'request str>; 2] {
+    [request.model, request.answered_by]
 }
 
 /// By the numbers of `opentelemetry.proto.trace.v1.Span`.
@@ -158,7 +161,7 @@ fn of_usage(said: &mut Attributes<'_>, usage: Usage) {
     some.into_iter().filter(|(_, tokens)| *tokens > 0).for_each(|(name, tokens)| said.number(name, tokens));
 }
 
-fn write_alike(out: &mut Vec<u8>, by_word: ByWord, request: &Finished<'_>, place: &Place) {
+fn write_alike(out: &mut Vec<u8>, by_number: ByNumber, request: &Finished<'_>, place: &Place) {
     name(out, 5, request);
     wire::number(out, 6, SERVER);
     wire::message(out, 15, |status| {
@@ -168,19 +171,19 @@ fn write_alike(out: &mut Vec<u8>, by_word: ByWord, request: &Finished<'_>, place
         }
     });
     let said = &mut Attributes { out, field: ATTRIBUTE };
-    said.text(words::METHOD, by_word.method);
+    said.text(words::METHOD, by_number.method);
     said.text(words::ROUTE, request.operation.path());
     said.fixed(words::SCHEME);
     said.text(words::APP, request.app.name);
     said.text("aoai_proxy.outcome", request.outcome.as_str());
     said.fixed(place.upstream());
-    if let Some(version) = by_word.version {
+    if let Some(version) = by_number.version {
         said.text(words::VERSION, version);
     }
     if let Some(status) = request.status {
         said.number(words::STATUS, status.as_u16().into());
     }
-    if let Some(problem) = by_word.problem {
+    if let Some(problem) = by_number.problem {
         said.text(words::ERROR, problem.as_str());
     }
     if let Some(operation) = request.operation.name() {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::backlog::Backlog;
 use super::delivery::{Delivery, Signal, Undelivered};
@@ -39,10 +39,10 @@ pub(super) struct Spans {
     begun: PerWorker<Mutex<Begun>>,
     /// There is one where there was none.
     first: Notify,
-    /// There are enough for a message, or for half of the room.
+    /// A message is full, or half of the room is.
     many: Notify,
-    /// How many that is.
-    enough: usize,
+    /// How many spans that is.
+    half: usize,
 }
 
 /// What one worker writes to.
@@ -72,7 +72,7 @@ impl Spans {
             begun: PerWorker::default(),
             first: Notify::new(),
             many: Notify::new(),
-            enough: (otlp.most_spans / 2).clamp(1, MOST_AT_ONCE),
+            half: (otlp.most_spans / 2).max(1),
         }
     }
 
@@ -85,7 +85,7 @@ impl Spans {
         }
         let Some(waiting) = self.backlog.enter() else { return };
         self.add(|batch, alike| span::write(batch, alike, request, place, parent, trace));
-        if waiting % self.enough == 0 {
+        if waiting % self.half == 0 {
             self.many.notify_one();
         }
     }
@@ -118,20 +118,25 @@ impl Spans {
 
     /// Sends what comes, until the end has begun, and then what is left. Whether the collector has all of that.
     pub(super) async fn send(self: Arc<Self>, delivery: Arc<Delivery>) -> bool {
+        let mut due = None;
         loop {
             if self.is_empty() {
                 tokio::select! {
                     () = self.first.notified() => {}
                     () = delivery.is_ending() => {}
                 }
+                due = None;
             }
-            tokio::select! {
-                () = sleep(self.delay) => {}
-                () = self.many.notified() => {}
-                () = delivery.is_ending() => {}
+            // Others fill up, and are sent as they are, while these wait: put together they would be copied.
+            let mut is_due = tokio::select! {
+                () = sleep_until(*due.get_or_insert_with(|| Instant::now() + self.delay)) => true,
+                () = self.many.notified() => self.backlog.waiting() >= self.half,
+                () = delivery.is_ending() => true,
+            };
+            if is_due {
+                due = None;
             }
-            let has_begun_to_end = !delivery.is_working();
-            let (mut is_due, mut has_all) = (true, true);
+            let (has_begun_to_end, mut has_all) = (!delivery.is_working(), true);
             while let Some(batch) = self.take(&mut is_due) {
                 has_all &= self.deliver(batch, &delivery).await;
                 is_due |= has_begun_to_end;

@@ -176,7 +176,7 @@ fn what_is_remembered_of_one_span_is_said_of_no_other_kind() {
         (Finished { answered_by: Some("gpt-4o-2024-11-20"), ..first }, &places.resource),
         (Finished { counted_as: Some(Label { name: "others", number: 200 }), ..first }, &places.resource),
         (Finished { origin: Some(&modern), ..first }, &places.resource),
-        (first, &places.management),
+        (Finished { route: Route::Management, ..first }, &places.management),
     ];
     let told = |spans: &Spans| {
         let told = sent(spans).0.into_iter().map(|span| {

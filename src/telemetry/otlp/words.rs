@@ -24,6 +24,10 @@ pub(super) const VERSION: &str = "network.protocol.version";
 /// What stands for the methods that callers make up.
 pub(super) const OTHER_METHOD: &str = "_OTHER";
 
+/// What an attribute's value begins with, and how many bytes that and a short length take.
+const KEY: u8 = wire::key(2, wire::LENGTH);
+const VALUE: usize = 2;
+
 /// Attributes, written one behind the other as a field of the message that they belong to.
 pub(super) struct Attributes<'a> {
     pub(super) out: &'a mut Vec<u8>,
@@ -34,9 +38,15 @@ pub(super) struct Attributes<'a> {
 impl Attributes<'_> {
     /// One that is a text.
     pub(super) fn text(&mut self, name: &str, text: &str) {
-        match u8::try_from(text.len()) {
-            Ok(length) if length < 0x80 => self.add(name, [wire::key(1, wire::LENGTH), length], text.as_bytes()),
-            _ => self.add_long(name, text),
+        let rest = VALUE + 2 + text.len();
+        match self.begin(name, rest) {
+            // Then this has no longer length either.
+            Some(out) => {
+                let ([inner, ..], [length, ..]) = ((2 + text.len()).to_le_bytes(), text.len().to_le_bytes());
+                out.extend_from_slice(&[KEY, inner, wire::key(1, wire::LENGTH), length]);
+                out.extend_from_slice(text.as_bytes());
+            }
+            None => self.add(name, |value| wire::text(value, 1, &[text])),
         }
     }
 
@@ -47,48 +57,49 @@ impl Attributes<'_> {
 
     /// One that is a whole number.
     pub(super) fn number(&mut self, name: &str, number: u64) {
+        const KIND: u8 = wire::key(3, wire::VARINT);
         // Signed there: what is larger is as much as there can be.
         let mut digits = [0; wire::LONGEST_VARINT];
         let length = wire::digits(number.min(i64::MAX as u64), &mut digits);
-        self.add(name, [wire::key(3, wire::VARINT)], digits.get(..length).unwrap_or_default());
+        let digits = digits.get(..length).unwrap_or_default();
+        match self.begin(name, VALUE + 1 + length) {
+            Some(out) => {
+                let [inner, ..] = (1 + length).to_le_bytes();
+                out.extend_from_slice(&[KEY, inner, KIND]);
+                out.extend_from_slice(digits);
+            }
+            None => self.add(name, |value| {
+                value.push(KIND);
+                value.extend_from_slice(digits);
+            }),
+        }
     }
 
     /// One that is a number.
     pub(super) fn float(&mut self, name: &str, number: f64) {
-        self.add(name, [wire::key(4, wire::EIGHT_BYTES)], &number.to_le_bytes());
-    }
-
-    /// There are some twenty of them to a span, and none but the longest has lengths of more than one byte.
-    fn add<const N: usize>(&mut self, name: &str, kind: [u8; N], value: &[u8]) {
-        let length = N + value.len();
-        let whole = 2 + name.len() + 2 + length;
-        let ([whole_byte, ..], [name_byte, ..], [byte, ..]) =
-            (whole.to_le_bytes(), name.len().to_le_bytes(), length.to_le_bytes());
-        if whole < 0x80 {
-            let out = &mut *self.out;
-            out.extend_from_slice(&[
-                wire::key(self.field, wire::LENGTH),
-                whole_byte,
-                wire::key(1, wire::LENGTH),
-                name_byte,
-            ]);
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(&[wire::key(2, wire::LENGTH), byte]);
-            out.extend_from_slice(&kind);
-            out.extend_from_slice(value);
-        } else {
-            self.add_of(name, |out| {
-                out.extend_from_slice(&kind);
-                out.extend_from_slice(value);
-            });
+        match self.begin(name, VALUE + 1 + size_of::<f64>()) {
+            Some(out) => {
+                out.extend_from_slice(&[KEY, 9, wire::key(4, wire::EIGHT_BYTES)]);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            None => self.add(name, |value| wire::float(value, 4, number)),
         }
     }
 
-    fn add_long(&mut self, name: &str, text: &str) {
-        self.add_of(name, |value| wire::text(value, 1, &[text]));
+    /// The beginning of one, up to what comes after its name, if all of it is so short that each length takes one byte: there are
+    /// some twenty of them to a span, and all but the longest texts are.
+    fn begin(&mut self, name: &str, rest: usize) -> Option<&mut Vec<u8>> {
+        let whole = 2 + name.len() + rest;
+        let ([whole_byte, ..], [name_byte, ..]) = (whole.to_le_bytes(), name.len().to_le_bytes());
+        (whole < 0x80).then(|| {
+            let head = [wire::key(self.field, wire::LENGTH), whole_byte, wire::key(1, wire::LENGTH), name_byte];
+            self.out.extend_from_slice(&head);
+            self.out.extend_from_slice(name.as_bytes());
+            &mut *self.out
+        })
     }
 
-    fn add_of(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    fn add(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         wire::message(self.out, self.field, |attribute| {
             wire::text(attribute, 1, &[name]);
             wire::message(attribute, 2, write);
