@@ -30,7 +30,7 @@ use crate::guard::Guard;
 use crate::identity::credential::{self, Credentials};
 use crate::identity::tokens::TokenSlot;
 use crate::ledger::Condition;
-use crate::lifecycle::{Count, Lifecycle};
+use crate::lifecycle::Lifecycle;
 use crate::management::{self, Catalogue, Deployments, Lists, Plane};
 use crate::server::{Answer, Content};
 use crate::status::{self, Events, Readiness};
@@ -42,7 +42,7 @@ use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::misfits::Misfits;
 use crate::telemetry::recorder::{Observer, Recorder};
 use crate::telemetry::refusals::Refusals;
-use crate::workers::{Near, Shared};
+use crate::workers::{Count, Near, Shared};
 
 /// The longest id of a request that is taken from a caller.
 const LONGEST_ID: usize = 128;

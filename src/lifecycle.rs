@@ -3,43 +3,44 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::task::coop::unconstrained;
+
+use crate::workers::{PerWorker, Present};
 
 /// Shared by everything that behaves differently once the end has begun.
 #[derive(Debug, Clone)]
 pub struct Lifecycle(Arc<Flag>);
 
-/// Something that is said once. To look costs nothing, to wait a place in a queue that all processors share.
-#[derive(Debug)]
+/// Something that is said once. To look costs nothing, and to wait nothing that others have to wait for.
+#[derive(Debug, Default)]
 struct Flag {
     is_raised: AtomicBool,
-    raised: watch::Sender<bool>,
+    /// Rung when it is.
+    bells: PerWorker<Notify>,
 }
 
 impl Flag {
-    fn new() -> Self {
-        Self { is_raised: AtomicBool::new(false), raised: watch::Sender::new(false) }
-    }
-
     fn raise(&self) {
         // Before anybody is woken because of it.
-        self.is_raised.store(true, Ordering::Release);
-        self.raised.send_replace(true);
+        self.is_raised.store(true, Ordering::SeqCst);
+        self.bells.all().for_each(Notify::notify_waiters);
     }
 
     fn is_raised(&self) -> bool {
-        self.is_raised.load(Ordering::Acquire)
+        self.is_raised.load(Ordering::SeqCst)
     }
 
     async fn raised(&self) {
-        let mut raised = self.raised.subscribe();
-        // Whatever else the task has done before: some wait by asking once. `self` holds the sender, so the wait ends only by
-        // its value.
-        let _ = unconstrained(raised.wait_for(|is_raised| *is_raised)).await;
+        // What is rung from here on is heard, whenever that is listened to first.
+        let rung = self.bells.own().notified();
+        if !self.is_raised() {
+            // Whatever else the task has done before: some wait by asking once.
+            unconstrained(rung).await;
+        }
     }
 }
 
@@ -47,7 +48,7 @@ impl Lifecycle {
     /// A life that has not begun to end.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Flag::new()))
+        Self(Arc::new(Flag::default()))
     }
 
     /// Begins the end: no new connections, running requests go on.
@@ -92,35 +93,6 @@ impl Held {
     }
 }
 
-/// How many of something there are at the moment. Clones count the same.
-#[derive(Debug, Clone, Default)]
-pub struct Count(Arc<AtomicUsize>);
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-pub struct Present(Count);
-
-impl Count {
-    /// One more.
-    #[must_use]
-    pub fn enter(&self) -> Present {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Present(self.clone())
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Present {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Something that runs; the end waits for it, for a while.
 #[derive(Debug, Clone)]
 pub struct Running {
@@ -140,7 +112,7 @@ impl Running {
     #[must_use]
     pub fn first() -> (Self, Stillness) {
         let (alive, gone) = mpsc::channel(1);
-        let cut_off = Arc::new(Flag::new());
+        let cut_off = Arc::new(Flag::default());
         (Self { _alive: alive, cut_off: cut_off.clone() }, Stillness { gone, cut_off })
     }
 

@@ -35,8 +35,8 @@ use crate::alarm::Alarm;
 use crate::clock::SharedClock;
 use crate::config::Limits;
 use crate::error::ProxyError;
-use crate::lifecycle::{Count, Held, Lifecycle, Running};
-use crate::workers::{Crew, Workers};
+use crate::lifecycle::{Held, Lifecycle, Running};
+use crate::workers::{Count, Crew, Workers};
 
 use date::Date;
 use listen::Accepting;
@@ -208,8 +208,7 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, stream: Stream, held: Held)
     let (mut alarm, deadline) = (Alarm::default(), Instant::now() + server.limits.header_timeout);
     let Some(ahead) = beginning(&server, &mut reader, &mut alarm, deadline).await else { return };
     if ahead.starts_with(PREFACE) {
-        // Boxed: most connections are not of it, and their memory should not be kept for it.
-        Box::pin(http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held)).await;
+        http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held).await;
     } else {
         http1::Connection::new(&server, (reader, writer), remote, ahead, held, (alarm, deadline)).serve().await;
     }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use memchr::memchr_iter;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -112,8 +113,8 @@ impl Queue {
     /// One more line, with others that this thread is about to push, if it runs tasks.
     pub(super) fn push_with_others(&self, line: &[u8]) {
         match NEAR.try_with(|near| near.try_borrow_mut().ok()?.add(self, line)) {
-            Ok(Some(Near::BEGUN)) => {
-                // Behind all tasks that are ready now. Or dropped: at the end.
+            Ok(Some(0)) => {
+                // Once all tasks have run that are ready now; or at the end, where it is dropped.
                 let last = HandOver;
                 drop(tokio::spawn(async move { drop(last) }));
             }
@@ -127,7 +128,7 @@ impl Queue {
     fn take(&self, some: &[u8]) {
         let mut lines = self.open();
         if lines.waiting.len() + some.len() > MOST_WAITING {
-            lines.dropped += some.iter().filter(|byte| **byte == b'\n').count() as u64;
+            lines.dropped += memchr_iter(b'\n', some).count() as u64;
             return;
         }
         let were = lines.waiting.len();
@@ -193,10 +194,8 @@ fn hand_over() {
 }
 
 impl Near {
-    /// Nobody is going to hand it over yet.
-    const BEGUN: usize = 0;
-
-    /// Adds a line, unless it is better handed over at once. How many bytes there were before.
+    /// Adds a line, if there is going to be an opportunity to hand it over. How many bytes there were before: if none, somebody
+    /// has to see to that.
     fn add(&mut self, queue: &Queue, line: &[u8]) -> Option<usize> {
         if self.queue.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.0, &queue.0)) {
             self.hand_over();

@@ -19,8 +19,7 @@ use super::origin::Origin;
 use crate::clock::SharedClock;
 use crate::error::ErrorReport;
 use crate::inspect::usage::Usage;
-use crate::lifecycle::Count;
-use crate::workers::PerWorker;
+use crate::workers::{Count, PerWorker};
 
 /// Hears of requests.
 pub trait Observer: fmt::Debug + Send + Sync {

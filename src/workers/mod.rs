@@ -3,23 +3,27 @@
 //! not be.
 
 mod own;
+mod present;
 
 use std::cell::Cell;
 use std::io;
 use std::num::NonZero;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-
-use crate::lifecycle::Count;
 
 pub(crate) use own::Apart;
 pub use own::{Near, PerWorker, Shared};
+pub use present::{Count, Present};
 
+/// Which of them accepts connections.
+const HOST: usize = 0;
 /// How long what a thread leaves behind may take to end.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -64,8 +68,12 @@ pub struct Crew(Arc<[Worker]>);
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
+    arrivals: mpsc::UnboundedSender<Arrival>,
     connections: Count,
 }
+
+/// A connection that is to be served.
+type Arrival = (BoxFuture<'static, ()>, Present);
 
 #[derive(Debug)]
 struct Thread {
@@ -92,9 +100,9 @@ impl Workers {
     fn start_some(count: usize) -> io::Result<Self> {
         let mut threads = Vec::new();
         let workers = (0..count).map(|index| {
-            let (thread, runtime) = Thread::start(index)?;
+            let (thread, worker) = Thread::start(index)?;
             threads.push(thread);
-            Ok(Worker { runtime, connections: Count::default() })
+            Ok(worker)
         });
         let crew = Crew(workers.collect::<io::Result<_>>()?);
         Ok(Self { crew, threads })
@@ -119,7 +127,7 @@ impl Workers {
 impl Crew {
     /// Has one of them do `task`, always the same one, or whoever asks if there are none.
     pub fn host<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static, tasks: &mut JoinSet<T>) {
-        match self.0.first() {
+        match self.0.get(HOST) {
             Some(host) => tasks.spawn_on(task, &host.runtime),
             None => tasks.spawn(task),
         };
@@ -127,31 +135,53 @@ impl Crew {
 
     /// Has `connection` served by whoever serves the fewest, the host before others: nobody must be woken then.
     pub fn serve(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let Some(worker) = self.0.iter().min_by_key(|worker| worker.connections.get()) else {
+        let fewest = self.0.iter().enumerate().min_by_key(|(_, worker)| worker.connections.get());
+        let Some((number, worker)) = fewest else {
             tokio::spawn(connection);
             return;
         };
         let present = worker.connections.enter();
-        worker.runtime.spawn(async move {
-            connection.await;
-            drop(present);
-        });
+        if number == HOST {
+            worker.runtime.spawn(serve(connection, present));
+        } else {
+            // Several at once wake it once. One that has ended has nobody left to serve.
+            let _ = worker.arrivals.send((Box::pin(connection), present));
+        }
     }
 }
 
+async fn serve(connection: impl Future<Output = ()>, present: Present) {
+    connection.await;
+    drop(present);
+}
+
 impl Thread {
-    fn start(index: usize) -> io::Result<(Self, Handle)> {
+    fn start(index: usize) -> io::Result<(Self, Worker)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+        let (arrivals, arriving) = mpsc::unbounded_channel();
+        let worker = Worker { runtime: runtime.handle().clone(), arrivals, connections: Count::default() };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             INDEX.set(index);
-            // An error is the drop of the other end, which means the same.
-            let _ = runtime.block_on(stopped);
+            runtime.block_on(receive(arriving, stopped));
             // A name that is being looked up is left behind.
             runtime.shutdown_timeout(MOMENT);
         })?;
-        Ok((Self { stop: Some(stop), handle: Some(thread) }, handle))
+        Ok((Self { stop: Some(stop), handle: Some(thread) }, worker))
+    }
+}
+
+/// Serves connections that others have accepted, until there are to be no more.
+async fn receive(mut arriving: mpsc::UnboundedReceiver<Arrival>, stopped: oneshot::Receiver<()>) {
+    let mut stopped = pin!(stopped);
+    loop {
+        tokio::select! {
+            // What has arrived is served as far as there is time.
+            biased;
+            Some((connection, present)) = arriving.recv() => drop(tokio::spawn(serve(connection, present))),
+            // An error is the drop of the other end, which means the same.
+            _ = &mut stopped => return,
+        }
     }
 }
 
