@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tower::{Service, ServiceExt};
 
 use super::link::Link;
+use super::tcp::Tcp;
 use crate::config::{ProxyRules, Upstream};
 use crate::error::{Causes, ProxyError, Unreachable};
 
@@ -115,7 +116,7 @@ impl Connector {
             Offer::Either => &self.tls,
             Offer::Http1 => &self.tls_http1,
         };
-        let stream = tls.connect(self.name.clone(), tcp).await.map_err(|error| self.network_error(&error))?;
+        let stream = tls.connect(self.name.clone(), Tcp(tcp)).await.map_err(|error| self.network_error(&error))?;
         Ok(Link::Tls(Box::new(stream)))
     }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::tcp::Tcp;
 use crate::http1::outgoing::Write;
 
 /// How much is read at once where there is no TLS, whose records have a size of their own.
@@ -23,7 +24,7 @@ pub(super) enum Link {
     /// Without TLS, to a loopback host.
     Plain(TcpStream),
     /// With TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Link {

@@ -11,6 +11,7 @@ mod listening;
 mod pool;
 mod refusal;
 pub mod target;
+mod tcp;
 mod upgrade;
 mod upload;
 pub mod upstream;

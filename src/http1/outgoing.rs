@@ -1,11 +1,13 @@
 //! Bytes on their way out: small ones are gathered, large ones are written from where they are.
 
 use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue};
+use tokio::io::AsyncWrite;
 
 /// Content of at least this size is not copied.
 const LARGE: usize = 8 * 1024;
@@ -16,6 +18,18 @@ const ENOUGH: usize = 32 * 1024;
 pub(crate) trait Write {
     /// Writes the beginning of what `pieces` hold.
     fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+}
+
+/// Writes the beginning of what `pieces` hold. Of one piece, by the call for that: the kernel has less to do than for several.
+pub(crate) fn poll_write_pieces(
+    writer: Pin<&mut impl AsyncWrite>,
+    cx: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match pieces {
+        [one] => writer.poll_write(cx, one),
+        several => writer.poll_write_vectored(cx, several),
+    }
 }
 
 /// What is to be written, in this order.

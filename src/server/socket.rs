@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use super::Remote;
-use crate::http1::outgoing::Write;
+use crate::http1::outgoing::{Write, poll_write_pieces};
 
 /// As sockets are wanted: in one call.
 #[cfg(target_os = "linux")]
@@ -159,7 +159,7 @@ impl Reader {
 
 impl Write for Writer {
     fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        either!(Self, self, half => Pin::new(half).poll_write_vectored(cx, pieces))
+        either!(Self, self, half => poll_write_pieces(Pin::new(half), cx, pieces))
     }
 }
 
