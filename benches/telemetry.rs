@@ -10,7 +10,7 @@ use std::env;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use aoai_auth_proxy::telemetry::metrics::Metrics;
 use aoai_auth_proxy::telemetry::otlp::Export;
 use aoai_auth_proxy::telemetry::recorder::{Observer, Recorder};
 use aoai_auth_proxy::tls;
-use aoai_auth_proxy::workers::Shared;
+use aoai_auth_proxy::workers::{Shared, Workers};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -176,13 +176,19 @@ fn tell(ways: &str, requests: u32, collector: Option<&str>) {
         (0..requests).for_each(|_| told.request());
         return;
     }
+    let (workers, (over, is_over)) = (Workers::start().unwrap(), mpsc::channel());
     let before = cpu();
-    for number in 0..requests {
-        told.request();
-        if number % AT_ONCE == 0 {
-            thread::sleep(MOMENT);
+    workers.crew().serve(async move {
+        for number in 0..requests {
+            told.request();
+            if number % AT_ONCE == 0 {
+                tokio::time::sleep(MOMENT).await;
+            }
         }
-    }
+        over.send(()).unwrap();
+    });
+    is_over.recv().unwrap();
+    drop(workers);
     runtime.block_on(async {
         if let Some(export) = export {
             export.end().await;

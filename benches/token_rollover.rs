@@ -1,7 +1,7 @@
 //! What a renewal of the token costs the requests that pass meanwhile: `cargo bench --bench token_rollover`.
 //!
 //! The proxy stands between a load generator and the embedded Azure, on a clock that runs two thousand times as fast. Rounds
-//! in which a token is renewed every two or three seconds, by a metadata service that takes half a second to answer, alternate
+//! in which a token is renewed every three seconds, by a metadata service that takes half a second to answer, alternate
 //! with rounds in which it is not. Requests count that ended while a token was on its way or within a quarter of a second
 //! after: whatever waited for a renewal, or tripped over the exchange of tokens, is among them. The longest request is looked for
 //! in the whole round.

@@ -44,7 +44,6 @@
 //! | [`status`] | `/healthz`, `/readyz`, `/metrics`, `/status`, what changes in it as events, and the page |
 //! | [`server`] | connections from callers: accepted, read, limited, drained; knows nothing of Azure |
 //! | [`systemd`] | what a service manager hands over and is told: sockets, readiness, signs of life |
-//! | [`workers`] | the threads that serve callers, one for each processor, and what each has of its own |
 //! | `http1` | the grammar of HTTP/1.1, for both sides: lines, fields, where content ends |
 //! | [`identity`] | credentials, and the store that shares their tokens |
 //! | [`ledger`] | what responses have cost, written down by hour, app and model |
@@ -54,6 +53,7 @@
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
 //! | [`confine`] | what the process may do once it has started |
 //! | [`tls`], [`error`], [`clock`], `alarm`, [`lifecycle`] | whom we trust; how failures are answered; what time it is; deadlines that move; whether the end has begun |
+//! | [`workers`] | the threads that serve callers, one for each processor, and what each has of its own |
 //! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |
 //!
 //! # What always holds

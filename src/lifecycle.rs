@@ -15,7 +15,7 @@ use crate::workers::{PerWorker, Present};
 #[derive(Debug, Clone)]
 pub struct Lifecycle(Arc<Flag>);
 
-/// Something that is said once. To look costs nothing, and to wait nothing that others have to wait for.
+/// Something that is said once. To look costs nothing, and workers wait apart from each other.
 #[derive(Debug, Default)]
 struct Flag {
     is_raised: AtomicBool,

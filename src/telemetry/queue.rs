@@ -6,7 +6,7 @@
 //! Lines of requests are handed over together, once their worker has looked after whatever else was ready: to take a lock that
 //! other processors take as well costs more than to make a line.
 //!
-//! A line that comes after silence is written at once. Those behind it wait for a moment and are written together: to wake a
+//! A line that comes after silence is written at once by whoever writes. Those behind it wait for a moment and are written together: to wake a
 //! thread costs more than to make a line.
 
 use std::cell::RefCell;
@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use memchr::memchr_iter;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::workers;
 
 /// How many bytes of lines wait at most. Twice that is held, as those that are being written wait no more.
 const MOST_WAITING: usize = 4 << 20;
@@ -87,7 +88,8 @@ impl Queue {
         thread.map(|_| ()).inspect_err(|_| self.open().is_served = false)
     }
 
-    /// Waits until all is written and told, but no longer than `patience`.
+    /// Waits until all is written and told, but no longer than `patience`. What workers have yet to hand over, they have handed
+    /// over when they have ended.
     pub(super) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         hand_over();
@@ -110,7 +112,7 @@ impl Queue {
         self.take(line);
     }
 
-    /// One more line, with others that this thread is about to push, if it runs tasks.
+    /// One more line, with others of this worker, or at once if this thread is none.
     pub(super) fn push_with_others(&self, line: &[u8]) {
         match NEAR.try_with(|near| near.try_borrow_mut().ok()?.add(self, line)) {
             Ok(Some(0)) => {
@@ -183,10 +185,6 @@ impl Queue {
     }
 }
 
-fn is_of_one_thread(runtime: &Handle) -> bool {
-    runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
-}
-
 /// Hands over what this thread has.
 fn hand_over() {
     // A thread that ends has done so already.
@@ -194,15 +192,15 @@ fn hand_over() {
 }
 
 impl Near {
-    /// Adds a line, if there is going to be an opportunity to hand it over. How many bytes there were before: if none, somebody
+    /// Adds a line, if this thread is a worker. How many bytes there were before: if none, somebody
     /// has to see to that.
     fn add(&mut self, queue: &Queue, line: &[u8]) -> Option<usize> {
         if self.queue.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.0, &queue.0)) {
             self.hand_over();
         }
         if self.queue.is_none() {
-            Handle::try_current().ok().filter(is_of_one_thread)?;
-            self.queue = Some(queue.clone());
+            self.queue = workers::is_at_work().then(|| queue.clone());
+            self.queue.as_ref()?;
         }
         let were = self.lines.len();
         self.lines.extend_from_slice(line);
@@ -300,6 +298,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::workers::Workers;
 
     /// Takes nothing until it is told to.
     struct Stuck(Receiver<()>, Sender<Vec<u8>>);
@@ -354,59 +353,74 @@ mod tests {
         String::from_utf8(queue.open().waiting.clone()).unwrap()
     }
 
-    #[tokio::test]
-    async fn lines_of_one_turn_are_handed_over_together_and_in_order() {
-        let queue = Queue::default();
-        queue.push_with_others(b"one\n");
-        queue.push_with_others(b"two\n");
-        assert_eq!(waiting(&queue), "");
-        tokio::task::yield_now().await;
-        assert_eq!(waiting(&queue), "one\ntwo\n");
-        queue.push_with_others(b"three\n");
-        queue.push(b"four\n");
-        assert_eq!(waiting(&queue), "one\ntwo\nthree\nfour\n");
-        let other = Queue::default();
-        queue.push_with_others(b"five\n");
-        other.push_with_others(b"six\n");
-        assert!(waiting(&queue).ends_with("five\n"));
-        other.flush(Duration::ZERO);
-        assert_eq!(waiting(&other), "six\n");
-    }
-
-    #[tokio::test]
-    async fn much_is_handed_over_before_the_end_of_the_turn() {
-        let queue = Queue::default();
-        let line = ["x".repeat(MOST_NEAR), "\n".to_owned()].concat();
-        queue.push_with_others(line.as_bytes());
-        queue.push_with_others(b"y\n");
-        assert!(waiting(&queue).ends_with("x\ny\n"));
+    /// Does `work` as one of the workers, which end then.
+    fn at_work(work: impl Future<Output = ()> + Send + 'static) {
+        let workers = Workers::start().unwrap();
+        let (tell, told) = channel();
+        workers.crew().serve(async move {
+            work.await;
+            tell.send(()).unwrap();
+        });
+        told.recv().unwrap();
     }
 
     #[test]
-    fn whoever_has_no_turns_hands_over_at_once() {
+    fn lines_of_one_turn_are_handed_over_together_and_in_order() {
+        at_work(async {
+            let (queue, other) = (Queue::default(), Queue::default());
+            queue.push_with_others(b"one\n");
+            queue.push_with_others(b"two\n");
+            assert_eq!(waiting(&queue), "");
+            tokio::task::yield_now().await;
+            assert_eq!(waiting(&queue), "one\ntwo\n");
+            queue.push_with_others(b"three\n");
+            queue.push(b"four\n");
+            assert_eq!(waiting(&queue), "one\ntwo\nthree\nfour\n");
+            queue.push_with_others(b"five\n");
+            other.push_with_others(b"six\n");
+            assert!(waiting(&queue).ends_with("four\nfive\n"));
+            other.flush(Duration::ZERO);
+            assert_eq!(waiting(&other), "six\n");
+        });
+    }
+
+    #[test]
+    fn much_is_handed_over_before_the_end_of_the_turn() {
+        at_work(async {
+            let queue = Queue::default();
+            let line = ["x".repeat(MOST_NEAR), "\n".to_owned()].concat();
+            queue.push_with_others(line.as_bytes());
+            queue.push_with_others(b"y\n");
+            assert!(waiting(&queue).ends_with("x\ny\n"));
+        });
+    }
+
+    #[tokio::test]
+    async fn whoever_is_no_worker_hands_over_at_once() {
         let queue = Queue::default();
         queue.push_with_others(b"one\n");
         assert_eq!(waiting(&queue), "one\n");
-        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        threads.block_on(async { queue.push_with_others(b"two\n") });
-        assert_eq!(waiting(&queue), "one\ntwo\n");
     }
 
     #[test]
     fn an_end_loses_no_line() {
+        struct Last(Queue);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.push_with_others(b"three\n");
+            }
+        }
         let queue = Queue::default();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async { queue.push_with_others(b"one\n") });
-        drop(runtime);
-        assert_eq!(waiting(&queue), "one\n");
-        let of_another = queue.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let handle = runtime.handle().clone();
-        let ends = move || {
-            let _entered = handle.enter();
-            of_another.push_with_others(b"two\n");
-        };
-        thread::spawn(ends).join().unwrap();
-        assert_eq!(waiting(&queue), "one\ntwo\n");
+        let (of_worker, last) = (queue.clone(), Last(queue.clone()));
+        at_work(async move {
+            tokio::spawn(async move {
+                let _last = last;
+                std::future::pending::<()>().await;
+            });
+            tokio::task::yield_now().await;
+            of_worker.push_with_others(b"one\n");
+            of_worker.push_with_others(b"two\n");
+        });
+        assert_eq!(waiting(&queue), "one\ntwo\nthree\n");
     }
 }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::num::NonZero;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -28,27 +28,35 @@ const HOST: usize = 0;
 const MOMENT: Duration = Duration::from_millis(200);
 
 thread_local! {
-    /// Which worker this thread is.
-    static INDEX: Cell<usize> = const { Cell::new(0) };
+    /// Which worker this thread is, if it is one.
+    static INDEX: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// How many threads serve callers: one for each processor that this process may use.
 #[must_use]
 pub fn count() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
+    // Files are read for it.
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// Which of the threads this is, less than [`count`]; 0 where there are none.
 #[must_use]
 pub fn index() -> usize {
-    INDEX.get()
+    INDEX.get().unwrap_or(0)
+}
+
+/// Whether this thread is one of them, and its runtime takes tasks.
+#[must_use]
+pub fn is_at_work() -> bool {
+    INDEX.get().is_some() && Handle::try_current().is_ok()
 }
 
 /// Does `work` as this one of the threads.
 #[cfg(test)]
 pub(crate) fn on<T: Send>(worker: usize, work: impl FnOnce() -> T + Send) -> T {
     let work = || {
-        INDEX.set(worker);
+        INDEX.set(Some(worker));
         work()
     };
     thread::scope(|scope| scope.spawn(work).join().unwrap())
@@ -162,7 +170,7 @@ impl Thread {
         let worker = Worker { runtime: runtime.handle().clone(), arrivals, connections: Count::default() };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            INDEX.set(index);
+            INDEX.set(Some(index));
             runtime.block_on(receive(arriving, stopped));
             // A name that is being looked up is left behind.
             runtime.shutdown_timeout(MOMENT);
@@ -176,7 +184,7 @@ async fn receive(mut arriving: mpsc::UnboundedReceiver<Arrival>, stopped: onesho
     let mut stopped = pin!(stopped);
     loop {
         tokio::select! {
-            // What has arrived is served as far as there is time.
+            // What has arrived ends as everything does that is being served.
             biased;
             Some((connection, present)) = arriving.recv() => drop(tokio::spawn(serve(connection, present))),
             // An error is the drop of the other end, which means the same.

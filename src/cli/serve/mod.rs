@@ -116,15 +116,18 @@ pub(super) async fn proxy(
         };
         tokio::join!(stopping, systemd::watch(manager, &workers)).1
     };
-    tokio::select! {
+    let drained = tokio::select! {
         // In this order: what begins the end is told before it may be over.
         biased;
         () = signals.twice(&lifecycle) => return Err(Failure::CutOff),
         never = hears => match never {},
-        drained = working => match drained.map_err(Failure::Runtime)? {
-            Drained::Completely => tracing::info!("stopped"),
-            Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
-        },
+        drained = working => drained.map_err(Failure::Runtime)?,
+    };
+    // With the last of what they have to tell.
+    drop(workers);
+    match drained {
+        Drained::Completely => tracing::info!("stopped"),
+        Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) struct Spans {
     first: Notify,
     /// A message is full, or half of the room is.
     many: Notify,
-    /// How many spans that is.
+    /// How many spans half of the room has.
     half: usize,
 }
 
@@ -127,16 +127,19 @@ impl Spans {
                 }
                 due = None;
             }
-            // Others fill up, and are sent as they are, while these wait: put together they would be copied.
+            // Full messages are sent as they are. What workers have begun is copied to be put together, so that it waits until the
+            // time has come, or half of the room is taken.
             let mut is_due = tokio::select! {
                 () = sleep_until(*due.get_or_insert_with(|| Instant::now() + self.delay)) => true,
                 () = self.many.notified() => self.backlog.waiting() >= self.half,
                 () = delivery.is_ending() => true,
             };
+            let (has_begun_to_end, mut has_all) = (!delivery.is_working(), true);
+            // Whichever of these it was that has come.
+            is_due |= has_begun_to_end;
             if is_due {
                 due = None;
             }
-            let (has_begun_to_end, mut has_all) = (!delivery.is_working(), true);
             while let Some(batch) = self.take(&mut is_due) {
                 has_all &= self.deliver(batch, &delivery).await;
                 is_due |= has_begun_to_end;

@@ -29,10 +29,14 @@ const ALL: Sampling = Sampling { by_parent: true, ratio: 1.0 };
 /// A second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
-fn otlp() -> (Otlp, Places) {
+fn config() -> Config {
     let assignments = ["upstream.endpoint=https://name.openai.azure.com", "telemetry.otlp_endpoint=http://127.0.0.1:9"];
     let assignments = assignments.map(str::to_owned).to_vec();
-    let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).unwrap();
+    Config::isolated(&Overrides { assignments, ..Overrides::default() }).unwrap()
+}
+
+fn otlp() -> (Otlp, Places) {
+    let config = config();
     (config.telemetry.otlp.clone().unwrap(), Places::of(&config))
 }
 
@@ -243,6 +247,22 @@ fn spans_come_in_messages_of_so_many() {
     assert_eq!(traces.len(), 1400);
     spans.finished(&finished(&id, &origin), &places.resource);
     assert_eq!(sent(&spans).0.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_begun_is_sent_at_the_end_whatever_else_has_come() {
+    let (config, (otlp, places)) = (config(), otlp());
+    let (id, origin) = (HeaderValue::from_static("i"), origin(&[]));
+    // Which of two is heard first is left to chance.
+    for _ in 0..16 {
+        let spans = Arc::new(spans(ALL));
+        // One message is full, as is told, but it has gone already.
+        (0..513).for_each(|_| spans.finished(&finished(&id, &origin), &places.resource));
+        assert_eq!(sent(&spans).0.len(), 512);
+        let (_stage, stages) = watch::channel(Stage::Ending);
+        let delivery = Delivery::new(&config, &otlp, crate::tls::client(&[]).unwrap(), stages).unwrap();
+        assert!(!spans.send(Arc::new(delivery)).await, "nobody takes the last one");
+    }
 }
 
 #[test]
