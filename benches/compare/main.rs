@@ -79,8 +79,9 @@ async fn main() -> ExitCode {
             }
         }
     }
+    let base = if asked.contenders.contains(&Contender::Nginx) { Contender::Nginx } else { Contender::Ours };
     for (work, table) in &tables {
-        table.print(*work, &who, Contender::Nginx.name());
+        table.print(*work, &who, base.name());
     }
     println!("\nFrom the start to an open port, median:");
     for (name, mut times) in starts {

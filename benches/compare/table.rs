@@ -1,4 +1,4 @@
-//! What was measured, as a table in Markdown: the median of all rounds, and how far they lie apart.
+//! What was measured, as a table in Markdown: the median of all rounds, how far they lie apart, and what each is to another.
 
 use std::collections::BTreeMap;
 
@@ -28,18 +28,17 @@ impl Table {
         println!(
             "| | median | least – most | × {base} | p50 µs | p99 µs | p99.9 µs |\n| --- | --- | --- | --- | --- | --- | --- |"
         );
-        let reference = self.0.get(base).map(Rounds::median);
+        let reference = self.0.get(base);
         for name in who {
             let Some(rounds) = self.0.get(name) else { continue };
-            let ratio = reference.filter(|reference| *reference > 0.0).map(|reference| rounds.median() / reference);
-            let ratio = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let ratio = reference.map_or_else(|| "–".to_owned(), |reference| format!("{:.3}", rounds.ratio(reference)));
             let [least, most] = rounds.extremes();
             let latency = |quantile| {
                 let micros = rounds.latencies.value_at_quantile(quantile) as f64 / 1e3;
                 if work.has_latencies() { format!("{micros:.0}") } else { "–".to_owned() }
             };
             let [p50, p99, p999] = [0.5, 0.99, 0.999].map(latency);
-            let cost = match rounds.median() {
+            let cost = match median(rounds.costs.clone()) {
                 0.0 => "– | – | –".to_owned(),
                 median => format!("{median:.1} | {least:.1} – {most:.1} | {ratio}"),
             };
@@ -49,14 +48,18 @@ impl Table {
 }
 
 impl Rounds {
-    fn median(&self) -> f64 {
-        let mut costs = self.costs.clone();
-        costs.sort_by(f64::total_cmp);
-        costs.get(costs.len() / 2).copied().unwrap_or_default()
+    /// The median of each round's own ratio: who takes turns meets the machine in the same mood.
+    fn ratio(&self, base: &Self) -> f64 {
+        median(self.costs.iter().zip(&base.costs).map(|(cost, base)| cost / base).collect())
     }
 
     fn extremes(&self) -> [f64; 2] {
         let least = self.costs.iter().copied().fold(f64::INFINITY, f64::min);
         [least, self.costs.iter().copied().fold(0.0, f64::max)]
     }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::tcp::Tcp;
-use crate::http1::outgoing::Write;
+use crate::http1::outgoing::{Write, poll_write_pieces};
 
 /// How much is read at once where there is no TLS, whose records have a size of their own.
 const READ: usize = 32 * 1024;
@@ -103,7 +103,7 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(cx, pieces))
+        either!(self, stream => poll_write_pieces(stream, cx, pieces))
     }
 
     fn is_write_vectored(&self) -> bool {

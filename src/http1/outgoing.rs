@@ -96,10 +96,11 @@ impl Outgoing {
     pub(crate) fn poll_write(&mut self, writer: &mut impl Write, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let pieces = [IoSlice::new(&self.gathered), IoSlice::new(&self.large), IoSlice::new(&self.behind)];
+            let first = usize::from(self.gathered.is_empty());
             let pieces = match (self.large.is_empty(), self.behind.is_empty()) {
                 (true, true) => &pieces[..1],
-                (false, true) => &pieces[..2],
-                _ => &pieces[..],
+                (false, true) => &pieces[first..2],
+                _ => &pieces[first..],
             };
             let written = ready!(writer.poll_write(cx, pieces))?;
             if written == 0 {
@@ -130,5 +131,56 @@ impl Outgoing {
                 std::mem::swap(&mut self.gathered, &mut self.behind);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes at most so many bytes at once, and remembers how long the pieces were.
+    struct Taker {
+        most: usize,
+        seen: Vec<Vec<usize>>,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Taker {
+        fn poll_write(&mut self, _: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            self.seen.push(pieces.iter().map(|piece| piece.len()).collect());
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+            let taken = all.len().min(self.most);
+            self.taken.extend_from_slice(&all[..taken]);
+            Poll::Ready(Ok(taken))
+        }
+    }
+
+    /// The lengths of the pieces of each write, of everything in `outgoing`.
+    fn written(mut outgoing: Outgoing, most: usize, expected: &[u8]) -> Vec<Vec<usize>> {
+        let mut taker = Taker { most, seen: Vec::new(), taken: Vec::new() };
+        let done = outgoing.poll_write(&mut taker, &mut Context::from_waker(Waker::noop()));
+        assert!(matches!(done, Poll::Ready(Ok(()))));
+        assert_eq!(taker.taken, expected);
+        taker.seen
+    }
+
+    #[test]
+    fn only_what_there_is_is_a_piece() {
+        let large = Bytes::from(vec![b'x'; LARGE]);
+        let mut outgoing = Outgoing::default();
+        outgoing.content(large.clone());
+        assert_eq!(written(outgoing, LARGE, &large), [[LARGE]]);
+        let mut outgoing = Outgoing::default();
+        outgoing.text(b"head");
+        assert_eq!(written(outgoing, 3, b"head"), [[4], [1]]);
+        let mut outgoing = Outgoing::default();
+        outgoing.chunk(large.clone());
+        let expected = [b"2000\r\n", &*large, b"\r\n"].concat();
+        assert_eq!(written(outgoing, LARGE, &expected), [vec![6, LARGE, 2], vec![6, 2]]);
+        let mut outgoing = Outgoing::default();
+        outgoing.chunk(large.clone());
+        assert_eq!(written(outgoing, LARGE + 6, &expected), [vec![6, LARGE, 2], vec![2]]);
     }
 }

@@ -228,7 +228,7 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(Writer, &mut self.writer, half => Pin::new(half).poll_write_vectored(cx, pieces))
+        either!(Writer, &mut self.writer, half => poll_write_pieces(Pin::new(half), cx, pieces))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,8 +6,8 @@
 //! Lines of requests are handed over together, once their worker has looked after whatever else was ready: to take a lock that
 //! other processors take as well costs more than to make a line.
 //!
-//! A line that comes after silence is written at once by whoever writes. Those behind it wait for a moment and are written together: to wake a
-//! thread costs more than to make a line.
+//! A line that is handed over after silence is written at once. Those behind it wait for a moment and are written together: to
+//! wake a thread costs more than to make a line.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
@@ -88,8 +88,8 @@ impl Queue {
         thread.map(|_| ()).inspect_err(|_| self.open().is_served = false)
     }
 
-    /// Waits until all is written and told, but no longer than `patience`. What workers have yet to hand over, they have handed
-    /// over when they have ended.
+    /// Waits until all is written and told, but no longer than `patience`: what workers have yet to hand over is there when they
+    /// have ended.
     pub(super) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         hand_over();
@@ -192,8 +192,8 @@ fn hand_over() {
 }
 
 impl Near {
-    /// Adds a line, if this thread is a worker. How many bytes there were before: if none, somebody
-    /// has to see to that.
+    /// Adds a line, if this thread is a worker. How many bytes there were before: if none, it is yet to be seen to that they are
+    /// handed over.
     fn add(&mut self, queue: &Queue, line: &[u8]) -> Option<usize> {
         if self.queue.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.0, &queue.0)) {
             self.hand_over();

@@ -123,10 +123,13 @@ pub(super) async fn proxy(
         never = hears => match never {},
         drained = working => drained.map_err(Failure::Runtime)?,
     };
-    // With the last of what they have to tell.
-    drop(workers);
     match drained {
-        Drained::Completely => tracing::info!("stopped"),
+        Drained::Completely => {
+            // With the last of what they have to tell.
+            drop(workers);
+            tracing::info!("stopped");
+        }
+        // They may be stuck in it.
         Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
     }
     Ok(())

@@ -118,7 +118,7 @@ impl Spans {
 
     /// Sends what comes, until the end has begun, and then what is left. Whether the collector has all of that.
     pub(super) async fn send(self: Arc<Self>, delivery: Arc<Delivery>) -> bool {
-        let mut due = None;
+        let (mut due, mut has_all) = (None, true);
         loop {
             if self.is_empty() {
                 tokio::select! {
@@ -134,7 +134,7 @@ impl Spans {
                 () = self.many.notified() => self.backlog.waiting() >= self.half,
                 () = delivery.is_ending() => true,
             };
-            let (has_begun_to_end, mut has_all) = (!delivery.is_working(), true);
+            let has_begun_to_end = !delivery.is_working();
             // Whichever of these it was that has come.
             is_due |= has_begun_to_end;
             if is_due {
@@ -147,6 +147,8 @@ impl Spans {
             if has_begun_to_end {
                 return has_all;
             }
+            // What was under way when the end began is among the last.
+            has_all |= delivery.is_working();
         }
     }
 

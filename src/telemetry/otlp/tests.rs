@@ -259,7 +259,7 @@ async fn what_was_begun_is_sent_at_the_end_whatever_else_has_come() {
         // One message is full, as is told, but it has gone already.
         (0..513).for_each(|_| spans.finished(&finished(&id, &origin), &places.resource));
         assert_eq!(sent(&spans).0.len(), 512);
-        let (_stage, stages) = watch::channel(Stage::Ending);
+        let (_stage, stages) = watch::channel(Stage::Over);
         let delivery = Delivery::new(&config, &otlp, crate::tls::client(&[]).unwrap(), stages).unwrap();
         assert!(!spans.send(Arc::new(delivery)).await, "nobody takes the last one");
     }
