@@ -129,7 +129,7 @@ pub(super) async fn proxy(
             drop(workers);
             tracing::info!("stopped");
         }
-        // They may be stuck in it.
+        // Before workers are waited for: what was cut off may be one that is stuck.
         Drained::CutOff => tracing::warn!("stopped; what still ran after limits.shutdown_grace was cut off"),
     }
     Ok(())
