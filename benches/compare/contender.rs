@@ -16,11 +16,14 @@ use tempfile::TempDir;
 
 use crate::process::Tree;
 use crate::upstream::Upstream;
+use crate::work::Work;
 
 /// The build of our program that was named, instead of cargo's.
 pub(crate) static OURS: OnceLock<OsString> = OnceLock::new();
 /// Another build of it, if one was named.
 pub(crate) static OTHER: OnceLock<OsString> = OnceLock::new();
+/// What this program is told to be a relay by.
+pub(crate) const RELAY: &str = "relay";
 /// How long a program has to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it has to end, once it was told to.
@@ -43,6 +46,8 @@ pub(crate) enum Contender {
     Nginx,
     /// Debian's.
     Haproxy,
+    /// Nobody's: see [`crate::relay`].
+    Relay,
 }
 
 /// One that runs.
@@ -55,8 +60,8 @@ pub(crate) struct Running {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Ours, Self::Http2, Self::Observed, Self::Other, Self::Nginx, Self::Haproxy];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Ours, Self::Http2, Self::Observed, Self::Other, Self::Nginx, Self::Haproxy, Self::Relay];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -66,19 +71,20 @@ impl Contender {
             Self::Other => "another build",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Relay => "a raw relay",
         }
     }
 
     /// The one that is called so on the command line.
     pub(crate) fn called(word: &str) -> Option<Self> {
-        let words = ["ours", "http2", "observed", "other", "nginx", "haproxy"];
+        let words = ["ours", "http2", "observed", "other", "nginx", "haproxy", "relay"];
         words.into_iter().zip(Self::ALL).find(|(name, _)| *name == word).map(|(_, contender)| contender)
     }
 
     /// Whether there is such a program on this machine.
     pub(crate) fn is_installed(self) -> bool {
         let program = match self {
-            Self::Ours | Self::Http2 | Self::Observed => return true,
+            Self::Ours | Self::Http2 | Self::Observed | Self::Relay => return true,
             Self::Other => return OTHER.get().is_some(),
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -89,6 +95,11 @@ impl Contender {
             .stderr(Stdio::null())
             .status()
             .is_ok_and(|status| status.success())
+    }
+
+    /// Whether it takes part. A relay's connections to the resource are as many as its callers', and as new.
+    pub(crate) fn does(self, work: Work) -> bool {
+        self != Self::Relay || !matches!(work, Work::NewConnection | Work::Idle)
     }
 
     pub(crate) fn start(self, upstream: &Upstream, azure: &Emulator) -> Running {
@@ -104,6 +115,7 @@ impl Contender {
             Self::Other => ours(OTHER.get().expect("a program").clone(), address, upstream, azure, &quiet()),
             Self::Nginx => nginx(address, upstream, &bearer(azure), directory.path()),
             Self::Haproxy => haproxy(address, upstream, &bearer(azure), directory.path()),
+            Self::Relay => relay(address, upstream, &bearer(azure)),
         };
         Running::start(command, address, directory)
     }
@@ -231,6 +243,13 @@ http {{
     fs::write(&file, configuration).expect("a file");
     let mut command = Command::new("nginx");
     command.args(["-p", &directory.to_string(), "-c", &file, "-e", "stderr"]);
+    command
+}
+
+fn relay(address: SocketAddr, upstream: &Upstream, bearer: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let [address, resource] = [address, upstream.address].map(|address| address.to_string());
+    command.args([RELAY, &address, &resource]).arg(upstream.ca_file()).arg(bearer);
     command
 }
 

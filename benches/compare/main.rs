@@ -11,6 +11,7 @@
 mod contender;
 mod load;
 mod process;
+mod relay;
 mod table;
 mod upstream;
 mod work;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use aoai_auth_proxy::emulator::{Emulator, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use contender::{Contender, OTHER, OURS};
+use contender::{Contender, OTHER, OURS, RELAY};
 use load::Target;
 use table::Table;
 use upstream::Upstream;
@@ -34,7 +35,7 @@ const USAGE: &str =
   --rounds N    how often each does each kind of work (5)
   --seconds N   for how long each time (3)
   --work WORD   small, one, rate, large, paced, burst, connect, download, upload, idle (all)
-  --only NAME   ours, http2, observed, other, nginx, haproxy (all that there are)
+  --only NAME   ours, http2, observed, other, nginx, haproxy, relay (all that there are)
   --ours PATH   the program (as cargo has built it)
   --other PATH  another build of the program";
 
@@ -49,12 +50,20 @@ struct Asked {
     contenders: Vec<Contender>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(RELAY) {
+        relay::run(std::env::args().skip(2));
+    }
     let Some(asked) = asked() else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    compare(&asked);
+    ExitCode::SUCCESS
+}
+
+#[tokio::main]
+async fn compare(asked: &Asked) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the limit that there is");
     let upstream = Upstream::start().await;
@@ -66,7 +75,7 @@ async fn main() -> ExitCode {
         for work in &asked.works {
             eprintln!("round {round} of {}: {}", asked.rounds, work.word());
             let table = tables.entry(*work).or_default();
-            for contender in &asked.contenders {
+            for contender in asked.contenders.iter().filter(|contender| contender.does(*work)) {
                 let running = contender.start(&upstream, &azure);
                 starts.entry(contender.name()).or_default().push(running.started_in);
                 let (target, tree) = (Target::proxy(running.address), Some(running.tree()));
@@ -88,7 +97,6 @@ async fn main() -> ExitCode {
         times.sort();
         println!("- {name}: {:.1} ms", times.get(times.len() / 2).copied().unwrap_or_default().as_secs_f64() * 1e3);
     }
-    ExitCode::SUCCESS
 }
 
 /// What the command line says; nothing if that makes no sense. `cargo bench` adds an option of its own.

@@ -10,11 +10,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_he
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use rsa::RsaPrivateKey;
+use rsa::pkcs1::EncodeRsaPublicKey;
 use rsa::pkcs8::{EncodePrivateKey, LineEnding};
-use rsa::traits::PublicKeyParts;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 
+use super::web_tokens;
 use super::world::SERVICE_PRINCIPAL;
 
 const KEY_BITS: usize = 2048;
@@ -59,8 +60,10 @@ impl ClientCertificate {
 
     #[expect(clippy::expect_used, reason = "fails only without randomness, and then nothing can be emulated")]
     fn generate() -> Self {
+        web_tokens::provide();
         let key = RsaPrivateKey::new(&mut rand::rngs::OsRng, KEY_BITS).expect("an RSA key can be made");
-        let public = DecodingKey::from_rsa_raw_components(&key.n().to_bytes_be(), &key.e().to_bytes_be());
+        let public = key.to_public_key().to_pkcs1_der().expect("a fresh key can be written as DER");
+        let public = DecodingKey::from_rsa_der(public.as_bytes());
         let document = key.to_pkcs8_der().expect("a fresh key can be written as DER");
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(document.as_bytes()));
         let pair = KeyPair::try_from(&der).expect("ring reads the key");

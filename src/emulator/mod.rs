@@ -47,6 +47,7 @@ mod tests;
 mod tls;
 mod tokens;
 mod tracked;
+mod web_tokens;
 pub mod world;
 
 use std::io;

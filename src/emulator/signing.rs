@@ -6,11 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use rsa::RsaPrivateKey;
-use rsa::pkcs1::EncodeRsaPrivateKey;
+use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::traits::PublicKeyParts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use super::web_tokens;
 
 /// The name under which the key set publishes the key; token headers repeat it.
 const KEY_ID: &str = "emulator-signing-key";
@@ -35,14 +37,15 @@ impl SigningKey {
 
     #[expect(clippy::expect_used, reason = "fails only without randomness, and then nothing can be emulated")]
     fn generate() -> Self {
+        web_tokens::provide();
         let key = RsaPrivateKey::new(&mut rand::rngs::OsRng, KEY_BITS).expect("an RSA key can be made");
         let der = key.to_pkcs1_der().expect("a fresh key can be written as DER");
-        let (modulus, exponent) = (key.n().to_bytes_be(), key.e().to_bytes_be());
+        let public = key.to_public_key().to_pkcs1_der().expect("its public half can be, too");
         Self {
             private: EncodingKey::from_rsa_der(der.as_bytes()),
-            public: DecodingKey::from_rsa_raw_components(&modulus, &exponent),
-            modulus: URL_SAFE_NO_PAD.encode(modulus),
-            exponent: URL_SAFE_NO_PAD.encode(exponent),
+            public: DecodingKey::from_rsa_der(public.as_bytes()),
+            modulus: URL_SAFE_NO_PAD.encode(key.n().to_bytes_be()),
+            exponent: URL_SAFE_NO_PAD.encode(key.e().to_bytes_be()),
         }
     }
 

@@ -101,7 +101,7 @@ async fn read_form(plane: &DataPlane, mut form: Multipart) -> Result<File, Refus
     let (mut purpose, mut file) = (None, None);
     while let Some(mut field) = form.next_field().await.map_err(|error| unreadable(&error))? {
         match field.name() {
-            Some("purpose") => purpose = Some(field.text().await.map_err(|error| unreadable(&error))?),
+            Some("purpose") => purpose = Some(read_word(field).await?),
             Some("file") => {
                 let name = field.file_name().unwrap_or("upload").to_owned();
                 file = Some((name, read_content(&plane.files, &mut field).await?));
@@ -113,6 +113,12 @@ async fn read_form(plane: &DataPlane, mut form: Multipart) -> Result<File, Refus
     let purpose = purpose.ok_or(Refusal::Missing("purpose"))?;
     let id = format!("assistant-{}", Uuid::new_v4().simple());
     Ok(File { id, name, purpose, created: plane.control.tokens.now(), content })
+}
+
+/// As UTF-8, which the library reads as one of forty encodings.
+async fn read_word(field: Field<'_>) -> Result<String, Refusal> {
+    let word = field.bytes().await.map_err(|error| unreadable(&error))?;
+    Ok(String::from_utf8_lossy(&word).into_owned())
 }
 
 async fn read_content(files: &Files, field: &mut Field<'_>) -> Result<Content, Refusal> {
