@@ -280,8 +280,10 @@ impl Drop for Exchange {
             self.recorder.spent(&Spent { at, app, operation, model: model.unwrap_or(Label::UNKNOWN), usage });
         }
         let finished = Finished { counted_as: model, ..finished };
-        self.recorder.finished(&finished);
+        // First, as observers write to memory that is far away, and lines are made in a place that is near: what is read there
+        // soon after it was written would wait for all that was written before.
         self.tell(&finished);
+        self.recorder.finished(&finished);
     }
 }
 

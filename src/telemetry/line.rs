@@ -13,7 +13,7 @@ use tracing::Level;
 
 use super::exchange::REQUESTS;
 use super::recorder::{Finished, Outcome};
-use super::text::{DIM, PLAIN, colour, is_visible_word, is_word};
+use super::text::{DIM, PLAIN, colour, is_visible_word, is_word, seen};
 
 /// What the line is called.
 const MESSAGE: &str = "request";
@@ -149,9 +149,11 @@ impl Line<'_> {
         some.into_iter()
             .filter_map(|(name, word)| Some((name, word?)))
             .for_each(|(name, word)| say(name, word.as_bytes()));
-        say(name!("id"), text(request.id).unwrap_or(b"-"));
+        say(name!("id"), seen(request.id).unwrap_or("-").as_bytes());
         let ids = [(name!("upstream_id"), request.upstream_id), (name!("returned_id"), self.returned_id)];
-        ids.into_iter().filter_map(|(name, id)| Some((name, text(id?)?))).for_each(|(name, id)| say(name, id));
+        ids.into_iter()
+            .filter_map(|(name, id)| Some((name, seen(id?)?)))
+            .for_each(|(name, id)| say(name, id.as_bytes()));
     }
 }
 
@@ -240,11 +242,6 @@ impl Text<'_> {
         // Writing to memory does not fail.
         debug_assert!(written.is_ok());
     }
-}
-
-/// The same as its `to_str`, and quicker: a field's value has no bytes that cannot be seen, but those that are no ASCII.
-fn text(value: &HeaderValue) -> Option<&[u8]> {
-    Some(value.as_bytes()).filter(|text| text.is_ascii())
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -9,6 +9,7 @@ use crate::telemetry::exchange::Route;
 use crate::telemetry::operation::Operation;
 use crate::telemetry::origin::{Origin, Parent};
 use crate::telemetry::recorder::{Finished, Outcome};
+use crate::telemetry::text::seen;
 
 /// The kind of span that a server has.
 const SERVER: u64 = 2;
@@ -141,7 +142,7 @@ fn attributes(said: &mut Attributes<'_>, request: &Finished<'_>) {
         said.float("aoai_proxy.time_to_first_byte", time.as_secs_f64());
     }
     for (name, id) in [("aoai_proxy.request_id", Some(request.id)), ("azure.service.request.id", request.upstream_id)] {
-        if let Some(id) = id.and_then(|id| id.to_str().ok()) {
+        if let Some(id) = id.and_then(seen) {
             said.text(name, id);
         }
     }

@@ -104,6 +104,18 @@ fn varint(out: &mut Vec<u8>, number: u64) {
 
 /// Writes a number with seven bits a byte, the last ones first. How many bytes it takes.
 pub(super) fn digits(mut number: u64, out: &mut [u8; LONGEST_VARINT]) -> usize {
+    if let (..0x100_0000_0000_0000, Some(place)) = (number, out.first_chunk_mut()) {
+        // Put together before it is written: who reads in one piece what was just written in several waits until all that was
+        // written before has found its place in the cache, and behind a batch of spans that is long.
+        let (mut word, mut shift) = (0, 0);
+        while number >= 0x80 {
+            word |= (number & 0x7f | 0x80) << shift;
+            number >>= 7;
+            shift += 8;
+        }
+        *place = (word | number << shift).to_le_bytes();
+        return shift / 8 + 1;
+    }
     let mut length = 0;
     for place in out {
         let [last, ..] = number.to_le_bytes();
