@@ -18,6 +18,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use super::exchange::REQUESTS;
 use super::line::{Form, Line};
+use super::near;
 use super::queue::{Queue, StandardError};
 use super::text::Text;
 use crate::clock::{Clock, SystemClock};
@@ -80,7 +81,7 @@ pub(super) fn wants(level: Level) -> bool {
 /// Tells of a request.
 pub(super) fn tell(line: &Line<'_>) {
     if let Some(lines) = REQUEST_LINES.get() {
-        line.write(lines.form, |line| lines.queue.push_with_others(line));
+        line.write(lines.form, |line| near::push(&lines.queue, line));
     }
 }
 
@@ -99,6 +100,7 @@ impl Drop for Logs {
     fn drop(&mut self) {
         // An end before it has begun, or no thread to be had: then nobody can be told.
         if self.write().is_ok() {
+            near::hand_over();
             self.0.flush(PATIENCE);
         }
     }
@@ -138,7 +140,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>, lines: &Queue, format: LogFormat) {
             )
         }
     };
-    lines.push(line.as_bytes());
+    near::push_alone(lines, line.as_bytes());
 }
 
 /// The time at the beginning of a line: UTC (RFC 3339), to the millisecond.

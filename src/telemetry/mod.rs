@@ -13,6 +13,7 @@ mod methods;
 pub mod metrics;
 pub mod misfits;
 pub mod names;
+mod near;
 pub mod operation;
 pub mod origin;
 pub mod otlp;

@@ -3,13 +3,9 @@
 //! A pipe that nobody reads fills up, and then a write to it takes for ever. Hence a thread of its own writes, and what it
 //! cannot write soon is dropped, counted and told of. Not `std::io::stderr()`: whoever else wrote there would wait for its lock.
 //!
-//! Lines of requests are handed over together, once their worker has looked after whatever else was ready: to take a lock that
-//! other processors take as well costs more than to make a line.
-//!
 //! A line that is handed over after silence is written at once. Those behind it wait for a moment and are written together: to
 //! wake a thread costs more than to make a line.
 
-use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,16 +15,11 @@ use std::time::{Duration, Instant};
 use memchr::memchr_iter;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
-use tracing_subscriber::fmt::MakeWriter;
-
-use crate::workers;
 
 /// How many bytes of lines wait at most. Twice that is held, as those that are being written wait no more.
 const MOST_WAITING: usize = 4 << 20;
 /// More room than this is given back once it is no longer needed, and so much is written before its time.
 const USUAL_ROOM: usize = 64 << 10;
-/// So many bytes of one thread's are handed over before their time.
-const MOST_NEAR: usize = 4 << 10;
 /// How long lines wait for others. Somebody may be looking.
 const TOGETHER: Duration = Duration::from_millis(20);
 
@@ -60,19 +51,6 @@ struct Lines {
     is_served: bool,
 }
 
-thread_local! {
-    static NEAR: RefCell<Near> = const { RefCell::new(Near { queue: None, lines: Vec::new() }) };
-}
-
-/// Lines that one thread has yet to hand over.
-struct Near {
-    queue: Option<Queue>,
-    lines: Vec<u8>,
-}
-
-/// Hands over what its thread has, at the latest when it is dropped.
-struct HandOver;
-
 impl Queue {
     /// Begins to write to `output`, in a thread that has the rights of this one.
     ///
@@ -88,11 +66,9 @@ impl Queue {
         thread.map(|_| ()).inspect_err(|_| self.open().is_served = false)
     }
 
-    /// Waits until all is written and told, but no longer than `patience`: what workers have yet to hand over is there when they
-    /// have ended.
+    /// Waits until all that was taken is written and told, but no longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
-        hand_over();
         let mut lines = self.open();
         lines.flushing += 1;
         self.0.more.notify_one();
@@ -106,28 +82,8 @@ impl Queue {
         lines.flushing -= 1;
     }
 
-    /// One more line, if there is room for it, behind those that this thread has yet to hand over.
-    pub(super) fn push(&self, line: &[u8]) {
-        hand_over();
-        self.take(line);
-    }
-
-    /// One more line, with others of this worker, or at once if this thread is none.
-    pub(super) fn push_with_others(&self, line: &[u8]) {
-        match NEAR.try_with(|near| near.try_borrow_mut().ok()?.add(self, line)) {
-            Ok(Some(0)) => {
-                // Once all tasks have run that are ready now; or at the end, where it is dropped.
-                let last = HandOver;
-                drop(tokio::spawn(async move { drop(last) }));
-            }
-            Ok(Some(MOST_NEAR..)) => hand_over(),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => self.push(line),
-        }
-    }
-
     /// Takes lines, if there is room for them.
-    fn take(&self, some: &[u8]) {
+    pub(super) fn take(&self, some: &[u8]) {
         let mut lines = self.open();
         if lines.waiting.len() + some.len() > MOST_WAITING {
             lines.dropped += memchr_iter(b'\n', some).count() as u64;
@@ -179,51 +135,22 @@ impl Queue {
         lines
     }
 
+    /// What waits.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> String {
+        String::from_utf8(self.open().waiting.clone()).unwrap_or_default()
+    }
+
     /// A panic elsewhere leaves nothing half done in here.
     fn open(&self) -> MutexGuard<'_, Lines> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Hands over what this thread has.
-fn hand_over() {
-    // A thread that ends has done so already.
-    let _ = NEAR.try_with(|near| near.try_borrow_mut().map(|mut near| near.hand_over()));
-}
-
-impl Near {
-    /// Adds a line, if this thread is a worker. How many bytes there were before: if none, it is yet to be seen to that they are
-    /// handed over.
-    fn add(&mut self, queue: &Queue, line: &[u8]) -> Option<usize> {
-        if self.queue.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.0, &queue.0)) {
-            self.hand_over();
-        }
-        if self.queue.is_none() {
-            self.queue = workers::is_at_work().then(|| queue.clone());
-            self.queue.as_ref()?;
-        }
-        let were = self.lines.len();
-        self.lines.extend_from_slice(line);
-        Some(were)
-    }
-
-    fn hand_over(&mut self) {
-        if let Some(queue) = self.queue.take() {
-            queue.take(&self.lines);
-            self.lines.clear();
-        }
-    }
-}
-
-impl Drop for Near {
-    fn drop(&mut self) {
-        self.hand_over();
-    }
-}
-
-impl Drop for HandOver {
-    fn drop(&mut self) {
-        hand_over();
+impl PartialEq for Queue {
+    /// Whether they are one and the same.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -234,28 +161,6 @@ fn write_from_the_background() {
     stop.add(Signal::SIGTTOU);
     if let Err(error) = stop.thread_block() {
         tracing::debug!(%error, "a terminal may stop this process because of its log");
-    }
-}
-
-impl<'a> MakeWriter<'a> for Queue {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
-    }
-}
-
-/// Takes one line, whole.
-pub(super) struct Line<'a>(&'a Queue);
-
-impl Write for Line<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -298,7 +203,6 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
-    use crate::workers::Workers;
 
     /// Takes nothing until it is told to.
     struct Stuck(Receiver<()>, Sender<Vec<u8>>);
@@ -319,8 +223,8 @@ mod tests {
     #[test]
     fn what_was_logged_before_anybody_wrote_is_written() {
         let (queue, (go_on, stuck), (taken, written)) = (Queue::default(), channel(), channel());
-        queue.push(b"one\n");
-        queue.push(b"two\n");
+        queue.take(b"one\n");
+        queue.take(b"two\n");
         drop(go_on);
         queue.begin(Stuck(stuck, taken)).unwrap();
         queue.flush(Duration::from_secs(60));
@@ -333,7 +237,7 @@ mod tests {
         queue.begin(Stuck(stuck, taken)).unwrap();
         let line = ["x".repeat(1 << 10), "\n".to_owned()].concat();
         for _ in 0..20_000 {
-            queue.push(line.as_bytes());
+            queue.take(line.as_bytes());
         }
         {
             let lines = queue.open();
@@ -347,80 +251,5 @@ mod tests {
         let lines = queue.open();
         assert_eq!((lines.waiting.len(), lines.told), (0, lines.dropped));
         assert!(lines.waiting.capacity() <= USUAL_ROOM);
-    }
-
-    fn waiting(queue: &Queue) -> String {
-        String::from_utf8(queue.open().waiting.clone()).unwrap()
-    }
-
-    /// Does `work` as one of the workers, which end then.
-    fn at_work(work: impl Future<Output = ()> + Send + 'static) {
-        let workers = Workers::start().unwrap();
-        let (tell, told) = channel();
-        workers.crew().serve(async move {
-            work.await;
-            tell.send(()).unwrap();
-        });
-        told.recv().unwrap();
-    }
-
-    #[test]
-    fn lines_of_one_turn_are_handed_over_together_and_in_order() {
-        at_work(async {
-            let (queue, other) = (Queue::default(), Queue::default());
-            queue.push_with_others(b"one\n");
-            queue.push_with_others(b"two\n");
-            assert_eq!(waiting(&queue), "");
-            tokio::task::yield_now().await;
-            assert_eq!(waiting(&queue), "one\ntwo\n");
-            queue.push_with_others(b"three\n");
-            queue.push(b"four\n");
-            assert_eq!(waiting(&queue), "one\ntwo\nthree\nfour\n");
-            queue.push_with_others(b"five\n");
-            other.push_with_others(b"six\n");
-            assert!(waiting(&queue).ends_with("four\nfive\n"));
-            other.flush(Duration::ZERO);
-            assert_eq!(waiting(&other), "six\n");
-        });
-    }
-
-    #[test]
-    fn much_is_handed_over_before_the_end_of_the_turn() {
-        at_work(async {
-            let queue = Queue::default();
-            let line = ["x".repeat(MOST_NEAR), "\n".to_owned()].concat();
-            queue.push_with_others(line.as_bytes());
-            queue.push_with_others(b"y\n");
-            assert!(waiting(&queue).ends_with("x\ny\n"));
-        });
-    }
-
-    #[tokio::test]
-    async fn whoever_is_no_worker_hands_over_at_once() {
-        let queue = Queue::default();
-        queue.push_with_others(b"one\n");
-        assert_eq!(waiting(&queue), "one\n");
-    }
-
-    #[test]
-    fn an_end_loses_no_line() {
-        struct Last(Queue);
-        impl Drop for Last {
-            fn drop(&mut self) {
-                self.0.push_with_others(b"three\n");
-            }
-        }
-        let queue = Queue::default();
-        let (of_worker, last) = (queue.clone(), Last(queue.clone()));
-        at_work(async move {
-            tokio::spawn(async move {
-                let _last = last;
-                std::future::pending::<()>().await;
-            });
-            tokio::task::yield_now().await;
-            of_worker.push_with_others(b"one\n");
-            of_worker.push_with_others(b"two\n");
-        });
-        assert_eq!(waiting(&queue), "one\ntwo\nthree\n");
     }
 }
