@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::fields;
 use super::incoming::{self, Incoming};
+use crate::clock::turn;
 use crate::telemetry::exchange::Exchange;
 
 /// How long content is waited for that is looked at before its turn: a refusal comes at once.
@@ -54,7 +55,7 @@ impl ResponseBody {
             ahead: VecDeque::new(),
             failed: None,
             paused: false,
-            last: Instant::now(),
+            last: turn::now(),
             longest_silence,
             exchange: None,
             tunnel: None,
@@ -115,7 +116,7 @@ impl ResponseBody {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.incoming.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.last = Instant::now();
+                self.last = turn::now();
                 Poll::Ready(Some(Ok(fields::clean_response_frame(frame))))
             }
             Poll::Ready(None) => Poll::Ready(None),

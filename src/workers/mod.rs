@@ -6,6 +6,7 @@ mod own;
 mod present;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::num::NonZero;
 use std::pin::pin;
@@ -17,6 +18,8 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+
+use crate::clock::turn;
 
 pub(crate) use own::Apart;
 pub use own::{Near, PerWorker, Shared};
@@ -159,7 +162,8 @@ impl Crew {
 }
 
 async fn serve(connection: impl Future<Output = ()>, present: Present) {
-    connection.await;
+    let mut connection = pin!(connection);
+    poll_fn(|cx| turn::within(|| connection.as_mut().poll(cx))).await;
     drop(present);
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::alarm::Alarm;
 use crate::apps::models::Screening;
+use crate::clock::turn;
 use crate::error::{ProxyError, RequestPart};
 use crate::server::Content;
 use crate::telemetry::asked::Watch;
@@ -54,7 +55,7 @@ impl Upload {
     ///
     /// Content that is longer.
     pub(super) fn new(incoming: Content, most: u64, longest: Duration) -> Result<Self, ProxyError> {
-        let (length, begun) = (incoming.size_hint(), Instant::now());
+        let (length, begun) = (incoming.size_hint(), turn::now());
         if length.lower() > most {
             return Err(ProxyError::BodyTooLarge { most });
         }
@@ -111,7 +112,7 @@ impl Upload {
     /// The content from its beginning, for one attempt, if all that was taken so far is still held. Bodies of earlier
     /// attempts fail from now on.
     pub(super) fn attempt(&mut self) -> Option<RequestBody> {
-        self.begun = Instant::now();
+        self.begun = turn::now();
         let Some(source) = &self.source else {
             return Some(RequestBody { reading: None, length: self.length, patience: None });
         };
@@ -264,7 +265,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         let mut source = open(&self.source);
         if source.attempt == self.attempt {
-            source.taken.get_or_insert_with(Instant::now);
+            source.taken.get_or_insert_with(turn::now);
         }
     }
 }
