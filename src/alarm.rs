@@ -6,8 +6,6 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::clock::turn;
-
 /// A timer for a deadline that moves on and on: it goes off when it was first set for, finds that there is time left, and is
 /// set anew. To set a timer costs far more than to look at one, and most of these never matter.
 #[derive(Debug, Default)]
@@ -19,7 +17,7 @@ impl Alarm {
         let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
         if timer.deadline() > end {
             // Timers go off a little late, those that are late already too.
-            if turn::now() >= end {
+            if Instant::now() >= end {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(end);

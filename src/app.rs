@@ -19,7 +19,7 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use crate::apps::{App as Caller, Apps, OTHERS, models};
-use crate::clock::{SharedClock, turn};
+use crate::clock::SharedClock;
 use crate::config::{Config, ModelList};
 use crate::error::{ErrorReport, ProxyError};
 use crate::forward::body::ResponseBody;
@@ -224,12 +224,12 @@ impl App {
         let of_models = self.0.lists_deployments && management::is_of_models(request.method(), request.uri().path());
         if !of_models && let Some(target) = target::map(&self.0.prefix, request.uri()) {
             exchange.routed(Route::Resource);
-            exchange.occupies(self.0.apps.admit(app, turn::now())?);
+            exchange.occupies(self.0.apps.admit(app, Instant::now())?);
             return self.forward(request, target, id, exchange, app).await;
         }
         if of_models || request.uri().path().starts_with("/management/") {
             exchange.routed(Route::Management);
-            exchange.occupies(self.0.apps.admit(app, turn::now())?);
+            exchange.occupies(self.0.apps.admit(app, Instant::now())?);
         }
         // Probes alone are for everybody; the pages that tell who we are, are for this machine and for apps.
         if request.body().is_remote() && !matches!(request.uri().path(), "/healthz" | "/readyz") {

@@ -3,8 +3,6 @@
 //! A token's expiry is wall-clock time, and monotonic time may stand still while a laptop sleeps. Everything that judges
 //! a token's age asks a [`Clock`], so that tests can set the time by hand.
 
-pub(crate) mod turn;
-
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -37,7 +35,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks for wall time")]
     fn now(&self) -> SystemTime {
-        turn::wall(SystemTime::now)
+        SystemTime::now()
     }
 
     fn wait_until(&self, deadline: SystemTime) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

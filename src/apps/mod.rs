@@ -11,7 +11,6 @@ use http::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use crate::clock::turn;
 use crate::config::{self, Config, KeyDigest};
 use crate::error::ProxyError;
 use crate::workers::{PerWorker, Shared};
@@ -244,7 +243,7 @@ impl App {
         }
         self.used.0.own().tokens.fetch_add(tokens, Ordering::Relaxed);
         if let Some(limit) = &self.tokens {
-            limit.allowance.used(tokens, turn::now());
+            limit.allowance.used(tokens, Instant::now());
         }
     }
 

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout};
 
 use super::fields;
 use super::incoming::{self, Incoming};
-use crate::clock::turn;
 use crate::telemetry::exchange::Exchange;
 
 /// How long content is waited for that is looked at before its turn: a refusal comes at once.
@@ -55,7 +54,7 @@ impl ResponseBody {
             ahead: VecDeque::new(),
             failed: None,
             paused: false,
-            last: turn::now(),
+            last: Instant::now(),
             longest_silence,
             exchange: None,
             tunnel: None,
@@ -116,7 +115,7 @@ impl ResponseBody {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.incoming.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.last = turn::now();
+                self.last = Instant::now();
                 Poll::Ready(Some(Ok(fields::clean_response_frame(frame))))
             }
             Poll::Ready(None) => Poll::Ready(None),

@@ -18,7 +18,6 @@ use super::origin::Origin;
 use super::recorder::{Finished, Moment, Outcome, Recorder, Spent};
 use crate::apps::App;
 use crate::apps::places::Place;
-use crate::clock::turn;
 use crate::error::{Causes, ErrorReport};
 use crate::inspect::usage::Usage;
 use crate::workers::Near;
@@ -114,7 +113,7 @@ impl Exchange {
             id,
             app,
             recorder,
-            began: turn::now(),
+            began: Instant::now(),
             status: None,
             first_byte: None,
             bytes: 0,
@@ -164,7 +163,7 @@ impl Exchange {
     /// The head of the response is there.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
-        self.first_byte = Some(turn::now().saturating_duration_since(self.began));
+        self.first_byte = Some(self.began.elapsed());
     }
 
     /// It is known why the resource refused the request.

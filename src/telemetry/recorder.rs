@@ -16,7 +16,7 @@ use super::exchange::Route;
 use super::names::{Label, Name, Names};
 use super::operation::Operation;
 use super::origin::Origin;
-use crate::clock::{SharedClock, turn};
+use crate::clock::SharedClock;
 use crate::error::ErrorReport;
 use crate::inspect::usage::Usage;
 use crate::workers::{Count, PerWorker};
@@ -198,7 +198,7 @@ impl Recorder {
 
     /// This moment.
     pub(super) fn now(&self) -> Moment {
-        Moment { runs: turn::now(), wall: self.clock.now() }
+        Moment { runs: Instant::now(), wall: self.clock.now() }
     }
 
     /// Whether anybody wants to know where requests come from.

@@ -6,7 +6,6 @@ mod own;
 mod present;
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io;
 use std::num::NonZero;
 use std::pin::pin;
@@ -18,8 +17,6 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-
-use crate::clock::turn;
 
 pub(crate) use own::Apart;
 pub use own::{Near, PerWorker, Shared};
@@ -162,8 +159,7 @@ impl Crew {
 }
 
 async fn serve(connection: impl Future<Output = ()>, present: Present) {
-    let mut connection = pin!(connection);
-    poll_fn(|cx| turn::within(|| connection.as_mut().poll(cx))).await;
+    connection.await;
     drop(present);
 }
 

@@ -15,7 +15,6 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::alarm::Alarm;
 use crate::apps::models::Screening;
-use crate::clock::turn;
 use crate::error::{ProxyError, RequestPart};
 use crate::server::Content;
 use crate::telemetry::asked::Watch;
@@ -55,7 +54,7 @@ impl Upload {
     ///
     /// Content that is longer.
     pub(super) fn new(incoming: Content, most: u64, longest: Duration) -> Result<Self, ProxyError> {
-        let (length, begun) = (incoming.size_hint(), turn::now());
+        let (length, begun) = (incoming.size_hint(), Instant::now());
         if length.lower() > most {
             return Err(ProxyError::BodyTooLarge { most });
         }
@@ -112,7 +111,7 @@ impl Upload {
     /// The content from its beginning, for one attempt, if all that was taken so far is still held. Bodies of earlier
     /// attempts fail from now on.
     pub(super) fn attempt(&mut self) -> Option<RequestBody> {
-        self.begun = turn::now();
+        self.begun = Instant::now();
         let Some(source) = &self.source else {
             return Some(RequestBody { reading: None, length: self.length, patience: None });
         };
@@ -265,7 +264,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         let mut source = open(&self.source);
         if source.attempt == self.attempt {
-            source.taken.get_or_insert_with(turn::now);
+            source.taken.get_or_insert_with(Instant::now);
         }
     }
 }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::super::fields;
 use crate::alarm::Alarm;
 use crate::apps::models::Screening;
-use crate::clock::turn;
 use crate::error::{Causes, ProxyError};
 use crate::server::{Content, ContentError};
 use crate::telemetry::asked::Watch;
@@ -115,7 +114,7 @@ impl Source {
             self.end();
             return Poll::Ready(Some(Err(UploadError::Silent)));
         };
-        self.moved = turn::now();
+        self.moved = Instant::now();
         let frame = match frame {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {

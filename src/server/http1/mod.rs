@@ -27,7 +27,6 @@ use super::content::Content as AnyContent;
 use super::socket::{Reader, Rewound, Writer};
 use super::{Answer, Expendable, Remote, Server, Switch};
 use crate::alarm::Alarm;
-use crate::clock::turn;
 use crate::error::{ProxyError, RequestPart};
 use crate::http1::encoding::Coding;
 use crate::http1::outgoing::Outgoing;
@@ -161,7 +160,7 @@ impl<'server, A: Answer> Connection<'server, A> {
                 (begun, end) = (true, None);
             }
             let time = if begun { head_timeout } else { IDLE };
-            let end = *end.get_or_insert_with(|| first.unwrap_or_else(|| turn::now() + time));
+            let end = *end.get_or_insert_with(|| first.unwrap_or_else(|| Instant::now() + time));
             if alarm.poll_until(cx, end).is_ready() {
                 let (part, seconds) = (RequestPart::Head, head_timeout.as_secs());
                 let slow = NoHead::Refused(ProxyError::RequestTimeout { part, seconds });
@@ -284,7 +283,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         }
         // What nobody takes hides the end behind it.
         loop {
-            let look = *self.look.get_or_insert_with(|| turn::now() + LOOK);
+            let look = *self.look.get_or_insert_with(|| Instant::now() + LOOK);
             ready!(self.alarm.poll_until(cx, look));
             if self.inbound.has_been_left() {
                 return Poll::Ready(());
