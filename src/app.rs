@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body as OwnBody;
@@ -13,7 +14,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use rustls::ClientConfig;
-use tokio::time::Instant;
 use tower::ServiceExt;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -132,7 +132,7 @@ impl App {
             history,
             lifecycle,
             began: clock.now(),
-            started: Instant::now().into_std(),
+            started: Instant::now(),
             ledger,
             requires_key: config.access.require_key,
             clock,
@@ -224,12 +224,12 @@ impl App {
         let of_models = self.0.lists_deployments && management::is_of_models(request.method(), request.uri().path());
         if !of_models && let Some(target) = target::map(&self.0.prefix, request.uri()) {
             exchange.routed(Route::Resource);
-            exchange.occupies(self.0.apps.admit(app, Instant::now())?);
+            exchange.occupies(self.0.apps.admit(app, exchange.began())?);
             return self.forward(request, target, id, exchange, app).await;
         }
         if of_models || request.uri().path().starts_with("/management/") {
             exchange.routed(Route::Management);
-            exchange.occupies(self.0.apps.admit(app, Instant::now())?);
+            exchange.occupies(self.0.apps.admit(app, exchange.began())?);
         }
         // Probes alone are for everybody; the pages that tell who we are, are for this machine and for apps.
         if request.body().is_remote() && !matches!(request.uri().path(), "/healthz" | "/readyz") {

@@ -97,9 +97,9 @@ impl Contender {
             .is_ok_and(|status| status.success())
     }
 
-    /// Whether it takes part. A relay's connections to the resource are as many as its callers', and as new.
+    /// Whether it takes part: a relay shows how little small questions can cost, and makes nothing of the rest.
     pub(crate) fn does(self, work: Work) -> bool {
-        self != Self::Relay || !matches!(work, Work::NewConnection | Work::Idle)
+        self != Self::Relay || matches!(work, Work::Small | Work::One | Work::Rate)
     }
 
     pub(crate) fn start(self, upstream: &Upstream, azure: &Emulator) -> Running {

@@ -1,5 +1,5 @@
-//! The least that anybody between could do: a head read and written anew, TLS to the resource, and nothing else. No checks, no
-//! pool (each caller has a connection to the resource), no timeouts, no log; what comes back goes on as it is.
+//! The least that anybody between could do for a small question: its head read and written anew, TLS to the resource, and nothing
+//! else. No checks, no timeouts, no log, one question at a time with its length said before; what comes back goes on as it is.
 //!
 //! It is no proxy that anybody should use, but what is left of a proxy's cost when it does nothing: on a machine where this is
 //! not half of what others take, nobody can be.
@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use httparse::Status;
@@ -27,14 +27,22 @@ const FIELDS: usize = 64;
 /// A caller, and its connection to the resource.
 struct Pair {
     caller: TcpStream,
-    resource: TcpStream,
-    tls: Box<ClientConnection>,
+    line: Line,
     /// What was read of a head that has not ended.
     head: Vec<u8>,
     /// How much of the request's content is to come.
     left: usize,
     authorization: Arc<str>,
 }
+
+/// A connection to the resource.
+struct Line {
+    socket: TcpStream,
+    tls: Box<ClientConnection>,
+}
+
+/// Those that nobody has at the moment.
+type Idle = Arc<Mutex<Vec<Line>>>;
 
 /// Where one worker reads to and writes from.
 struct Room {
@@ -56,26 +64,32 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> ! {
     let resource: SocketAddr = next().parse().expect("the resource's address");
     let config = Arc::new(trusting(&next()));
     let authorization: Arc<str> = format!("authorization: Bearer {}\r\n", next()).into();
+    let idle = Idle::default();
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let workers: Vec<_> = (0..processors)
         .map(|_| {
             let events = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).expect("events"));
-            let (own, (give, taken)) = (events.clone(), channel());
-            thread::spawn(move || work(&own, &taken));
+            let (own, idle, (give, taken)) = (events.clone(), idle.clone(), channel());
+            thread::spawn(move || work(&own, &taken, &idle));
             (events, give)
         })
         .collect();
     let mut turns = (0_u64..).flat_map(|number| workers.iter().map(move |worker| (number, worker)));
     loop {
         let (caller, _) = listener.accept().expect("a caller");
-        let Some(pair) = Pair::connect(caller, resource, &config, &authorization) else { continue };
+        let free = open(&idle).pop();
+        let Some(line) = free.or_else(|| Line::connect(resource, &config)) else { continue };
+        if caller.set_nodelay(true).and_then(|()| caller.set_nonblocking(true)).is_err() {
+            continue;
+        }
         let (number, (events, give)) = turns.next().expect("there is no last turn");
-        let sockets = [&pair.caller, &pair.resource].map(|socket| socket.try_clone().expect("a descriptor"));
-        give.send(pair).expect("a worker");
-        for (side, socket) in (0..).zip(&sockets) {
+        // What happens before the worker has taken it goes on happening.
+        for (side, socket) in (0..).zip([&caller, &line.socket]) {
             let number = epoll::EventData::new_u64(number * 2 + side);
             epoll::add(&**events, socket, number, epoll::EventFlags::IN).expect("an event");
         }
+        let pair = Pair { caller, line, head: Vec::new(), left: 0, authorization: authorization.clone() };
+        give.send(pair).expect("a worker");
     }
 }
 
@@ -90,7 +104,7 @@ fn trusting(ca_file: &str) -> ClientConfig {
 }
 
 /// Looks after pairs, whose events have the numbers of their order.
-fn work(events: &impl AsFd, taken: &Receiver<Pair>) {
+fn work(events: &impl AsFd, taken: &Receiver<Pair>, idle: &Idle) {
     let (mut pairs, mut ready, mut room) = (Vec::new(), Vec::with_capacity(256), Room::default());
     loop {
         ready.clear();
@@ -101,10 +115,15 @@ fn work(events: &impl AsFd, taken: &Receiver<Pair>) {
             let number = event.data.u64();
             let Some(slot) = usize::try_from(number / 2).ok().and_then(|at| pairs.get_mut(at)) else { continue };
             let Some(pair) = slot else { continue };
-            let relayed = if number % 2 == 0 { pair.ask(&mut room) } else { pair.answer(&mut room) };
-            // Whoever goes takes the other side along.
-            if relayed.is_none() {
-                *slot = None;
+            let is_caller = number % 2 == 0;
+            let relayed = if is_caller { pair.ask(&mut room) } else { pair.answer(&mut room) };
+            // Callers go once they have their answer, and the next one has their connection to the resource.
+            if relayed.is_none()
+                && let Some(Pair { line, .. }) = slot.take()
+                && is_caller
+                && epoll::delete(events, &line.socket).is_ok()
+            {
+                open(idle).push(line);
             }
         }
     }
@@ -116,26 +135,21 @@ impl Default for Room {
     }
 }
 
-/// Each of these comes back with nothing if that was the end.
-impl Pair {
-    fn connect(
-        caller: TcpStream,
-        resource: SocketAddr,
-        config: &Arc<ClientConfig>,
-        authorization: &Arc<str>,
-    ) -> Option<Self> {
-        let mut resource = TcpStream::connect(resource).ok()?;
+impl Line {
+    fn connect(resource: SocketAddr, config: &Arc<ClientConfig>) -> Option<Self> {
+        let mut socket = TcpStream::connect(resource).ok()?;
         let name = ServerName::try_from("127.0.0.1").expect("a name");
         let mut tls = Box::new(ClientConnection::new(config.clone(), name).expect("a connection"));
         while tls.is_handshaking() {
-            tls.complete_io(&mut resource).ok()?;
+            tls.complete_io(&mut socket).ok()?;
         }
-        for socket in [&caller, &resource] {
-            socket.set_nodelay(true).and_then(|()| socket.set_nonblocking(true)).ok()?;
-        }
-        Some(Self { caller, resource, tls, head: Vec::new(), left: 0, authorization: authorization.clone() })
+        socket.set_nodelay(true).and_then(|()| socket.set_nonblocking(true)).ok()?;
+        Some(Self { socket, tls })
     }
+}
 
+/// Each of these comes back with nothing if that was the end.
+impl Pair {
     /// The caller has said something.
     fn ask(&mut self, Room { read, written }: &mut Room) -> Option<()> {
         let length = read_once(&mut self.caller, read)?;
@@ -152,11 +166,11 @@ impl Pair {
         self.head.clear();
         let mut rest = written.as_slice();
         while !rest.is_empty() {
-            let taken = self.tls.writer().write(rest).ok()?;
+            let taken = self.line.tls.writer().write(rest).ok()?;
             rest = rest.get(taken..)?;
-            while self.tls.wants_write() {
-                match self.tls.write_tls(&mut self.resource) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.resource),
+            while self.line.tls.wants_write() {
+                match self.line.tls.write_tls(&mut self.line.socket) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.line.socket),
                     sent => drop(sent.ok()?),
                 }
             }
@@ -166,15 +180,15 @@ impl Pair {
 
     /// The resource has said something.
     fn answer(&mut self, Room { read, written }: &mut Room) -> Option<()> {
-        let length = read_once(&mut self.resource, read)?;
+        let length = read_once(&mut self.line.socket, read)?;
         let mut records = read.get(..length)?;
         written.clear();
         while !records.is_empty() {
-            self.tls.read_tls(&mut records).ok()?;
-            let there = self.tls.process_new_packets().ok()?.plaintext_bytes_to_read();
+            self.line.tls.read_tls(&mut records).ok()?;
+            let there = self.line.tls.process_new_packets().ok()?.plaintext_bytes_to_read();
             let before = written.len();
             written.resize(before + there, 0);
-            self.tls.reader().read_exact(written.get_mut(before..)?).ok()?;
+            self.line.tls.reader().read_exact(written.get_mut(before..)?).ok()?;
         }
         let mut rest = written.as_slice();
         while !rest.is_empty() {
@@ -185,6 +199,11 @@ impl Pair {
         }
         Some(())
     }
+}
+
+/// A worker that panics takes nothing along that matters.
+fn open(idle: &Idle) -> MutexGuard<'_, Vec<Line>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is there, at most as much as there is room for.

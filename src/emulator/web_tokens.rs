@@ -1,6 +1,8 @@
 //! How JSON web tokens are signed and checked here: by RSA with SHA-256 alone, and by ring, which is there for TLS anyway. What the
 //! library brings by itself knows every curve there is.
 
+use std::ptr;
+
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
@@ -20,8 +22,11 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 
 /// From now on, tokens of this process are signed and checked so.
 pub(super) fn provide() {
-    // That it is so already is no failure.
-    let _ = PROVIDER.install_default();
+    let there_already = PROVIDER.install_default().err();
+    debug_assert!(
+        there_already.is_none_or(|provider| ptr::eq(provider, &raw const PROVIDER)),
+        "a token was signed or checked before this was called"
+    );
 }
 
 struct Signing {

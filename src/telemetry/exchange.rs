@@ -1,6 +1,7 @@
-//! One request and its response, as they are accounted for: when both are over, however they ended, observers hear of it, and
-//! the log gets its line.
+//! One request and its response, as they are accounted for: when both are over, however they ended, the log gets its line, and
+//! observers hear of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +134,12 @@ impl Exchange {
     #[must_use]
     pub fn app(&self) -> &Near<App> {
         &self.app
+    }
+
+    /// When its head had been read.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// Takes down where the request came from, if anybody wants to know.
@@ -282,8 +289,11 @@ impl Drop for Exchange {
         let finished = Finished { counted_as: model, ..finished };
         // First, as observers write to memory that is far away, and lines are made in a place that is near: what is read there
         // soon after it was written would wait for all that was written before.
-        self.tell(&finished);
+        let told = catch_unwind(AssertUnwindSafe(|| self.tell(&finished)));
         self.recorder.finished(&finished);
+        if let Err(panic) = told {
+            resume_unwind(panic);
+        }
     }
 }
 
