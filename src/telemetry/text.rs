@@ -222,4 +222,21 @@ mod tests {
         let line = lines(true, || tracing::error!(n = 1, "wrong")).remove(0);
         assert_eq!(line, "\x1b[31mERROR\x1b[0m wrong  \x1b[2mn=\x1b[0m1");
     }
+
+    #[test]
+    fn what_is_seen_is_what_is_graphic_and_means_nothing() {
+        for byte in 0..=u8::MAX {
+            let is_visible = byte.is_ascii_graphic() && !br#""\="#.contains(&byte);
+            assert_eq!(is_visible_word(&[b'a', byte]), is_visible, "{byte}");
+        }
+        assert!(!is_visible_word(b""));
+    }
+
+    #[test]
+    fn ids_are_seen_as_they_are_read() {
+        for id in ["", "a b\t~", "\u{fc}"] {
+            let id = HeaderValue::from_bytes(id.as_bytes()).unwrap();
+            assert_eq!(seen(&id), id.to_str().ok());
+        }
+    }
 }

@@ -129,3 +129,19 @@ pub(super) fn digits(mut number: u64, out: &mut [u8; LONGEST_VARINT]) -> usize {
     }
     length
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_size_are_written_as_others_read_them() {
+        let edges = (0..64).map(|bits| 1_u64 << bits).flat_map(|edge| [edge - 1, edge, edge | edge >> 1]);
+        for number in edges.chain([u64::MAX]) {
+            let (mut ours, mut theirs) = ([0; LONGEST_VARINT], Vec::new());
+            let length = digits(number, &mut ours);
+            prost::encoding::encode_varint(number, &mut theirs);
+            assert_eq!(ours[..length], theirs, "{number}");
+        }
+    }
+}
