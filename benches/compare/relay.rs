@@ -1,8 +1,7 @@
-//! The least that anybody between could do for a small question: its head read and written anew, TLS to the resource, and nothing
+//! As little as somebody between can do for a small question: its head read and written anew, TLS to the resource, and nothing
 //! else. No checks, no timeouts, no log, one question at a time with its length said before; what comes back goes on as it is.
 //!
-//! It is no proxy that anybody should use, but what is left of a proxy's cost when it does nothing: on a machine where this is
-//! not half of what others take, nobody can be.
+//! It is no proxy that anybody should use, but about what is left of a proxy's cost when it does nothing.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Write};
