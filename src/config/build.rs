@@ -1,5 +1,6 @@
 //! From what was written to what is meant: the one way from [`Settings`] to [`Config`].
 
+use serde::Deserialize;
 use url::Url;
 
 use super::access::access;
@@ -97,31 +98,35 @@ fn is_of_a_run(layers: &Layers, environment: &Environment) -> bool {
 
 /// Names the key, its value and its layer for whatever the merged values do not fit.
 pub(super) fn read(layers: &Layers) -> Result<Settings, ConfigError> {
-    serde_path_to_error::deserialize(layers.merged()?).map_err(|error| {
-        let key = error.path().to_string();
-        let problem = plain(&error.into_inner().to_string(), &key);
-        match problem.strip_prefix("unknown field ") {
-            Some(rest) => {
-                let expected = rest.split_once(", ").map_or("", |(_, expected)| expected);
-                // Of an app's keys, the library adds whose they are.
-                let expected = expected.split_once(" for key `").map_or(expected, |(expected, _)| expected);
-                layers.unknown_key(&key, expected)
+    Settings::deserialize(layers.merged()?).map_err(|error| {
+        let (key, problem) = blamed(error);
+        match problem.strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected ")) {
+            Some((name, expected)) => {
+                let key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+                layers.unknown_key(&key, &format!("expected {expected}"))
             }
-            None => layers.bad_value(&key, problem),
+            None => layers.bad_value(&key, plain(problem)),
         }
     })
 }
 
-/// The library's words without the key and the value, which it adds to some of its messages: ours name both, if they may.
-fn plain(problem: &str, key: &str) -> String {
-    let named = |(words, name): (&str, &str)| {
-        key.ends_with(name.strip_suffix('`')?.rsplit('.').next()?).then(|| words.to_owned())
-    };
-    let words = problem.rsplit_once(" for key `").and_then(named).unwrap_or_else(|| problem.to_owned());
-    match words.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
+/// Which key is to blame, and for what.
+fn blamed(error: config::ConfigError) -> (String, String) {
+    use config::ConfigError::{At, Type};
+
+    match error {
+        Type { expected, key, .. } => (key.unwrap_or_default(), format!("expected {expected}")),
+        At { error, key, .. } => (key.unwrap_or_default(), error.to_string()),
+        other => (String::new(), other.to_string()),
+    }
+}
+
+/// The library's words without the value, which it has in some of its messages: ours name it, if they may.
+fn plain(problem: String) -> String {
+    match problem.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
         Some((_, wanted)) if wanted.starts_with("struct ") => "is a section; set the keys in it".to_owned(),
         Some((_, wanted)) => format!("expected {wanted}"),
-        None => words,
+        None => problem,
     }
 }
 
