@@ -6,16 +6,15 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::CertificateParams;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use ring::rsa::KeyPair;
 use rsa::RsaPrivateKey;
-use rsa::pkcs1::EncodeRsaPublicKey;
 use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 
-use super::web_tokens;
+use super::web_tokens::{Flaw, Header, open};
 use super::world::SERVICE_PRINCIPAL;
 
 const KEY_BITS: usize = 2048;
@@ -24,7 +23,7 @@ const KEY_BITS: usize = 2048;
 pub(super) struct ClientCertificate {
     pem: String,
     der: Vec<u8>,
-    public: DecodingKey,
+    key: KeyPair,
 }
 
 /// Why an assertion proves nothing.
@@ -40,6 +39,15 @@ pub(super) enum CertificateFlaw {
     Audience,
     /// It is not valid at this time, or for too long.
     Expired,
+}
+
+impl From<Flaw> for CertificateFlaw {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Malformed => Self::Malformed,
+            Flaw::Signature => Self::Signature,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,17 +68,18 @@ impl ClientCertificate {
 
     #[expect(clippy::expect_used, reason = "fails only without randomness, and then nothing can be emulated")]
     fn generate() -> Self {
-        web_tokens::provide();
         let key = RsaPrivateKey::new(&mut rand::rngs::OsRng, KEY_BITS).expect("an RSA key can be made");
-        let public = key.to_public_key().to_pkcs1_der().expect("a fresh key can be written as DER");
-        let public = DecodingKey::from_rsa_der(public.as_bytes());
         let document = key.to_pkcs8_der().expect("a fresh key can be written as DER");
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(document.as_bytes()));
-        let pair = KeyPair::try_from(&der).expect("ring reads the key");
+        let pair = rcgen::KeyPair::try_from(&der).expect("ring reads the key");
         let certificate = CertificateParams::default().self_signed(&pair).expect("a certificate can be signed");
         // The order in which `az ad sp create-for-rbac --create-cert` writes them.
         let private = key.to_pkcs8_pem(LineEnding::LF).expect("a fresh key can be written as PEM");
-        Self { pem: format!("{}{}", private.as_str(), certificate.pem()), der: certificate.der().to_vec(), public }
+        Self {
+            pem: format!("{}{}", private.as_str(), certificate.pem()),
+            der: certificate.der().to_vec(),
+            key: KeyPair::from_pkcs8(document.as_bytes()).expect("ring reads the key"),
+        }
     }
 
     /// Private key and certificate.
@@ -91,29 +100,18 @@ static MADE: OnceLock<ClientCertificate> = OnceLock::new();
 
 /// Whether an assertion names a certificate: those of a federation name none.
 pub(super) fn is_meant(assertion: &str) -> bool {
-    decode_header(assertion).is_ok_and(|header| header.x5t.is_some() || header.x5t_s256.is_some())
+    Header::of(assertion).is_ok_and(|header| header.x5t.is_some() || header.x5t_s256.is_some())
 }
 
 /// Checks an assertion of the application for one of `audiences`.
 pub(super) fn judge(now: u64, audiences: &[&str], assertion: &str) -> Result<(), CertificateFlaw> {
     /// Entra wants five to ten minutes, and takes up to a day.
     const LONGEST: u64 = 24 * 60 * 60;
-    let header = decode_header(assertion).map_err(|_| CertificateFlaw::Malformed)?;
+    let header = Header::of(assertion)?;
     let name = header.x5t_s256.clone().or(header.x5t.clone()).unwrap_or_default();
     let unregistered = || CertificateFlaw::Unregistered(name.clone());
     let certificate = MADE.get().filter(|certificate| certificate.is_named_by(&header)).ok_or_else(unregistered)?;
-    if !matches!(header.alg, Algorithm::RS256 | Algorithm::PS256) {
-        return Err(CertificateFlaw::Malformed);
-    }
-    let mut signature_only = Validation::new(header.alg);
-    signature_only.required_spec_claims.clear();
-    (signature_only.validate_exp, signature_only.validate_aud) = (false, false);
-    let claims: Claims = decode(assertion, &certificate.public, &signature_only)
-        .map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::InvalidSignature => CertificateFlaw::Signature,
-            _ => CertificateFlaw::Malformed,
-        })?
-        .claims;
+    let claims: Claims = open(assertion, certificate.key.public().as_ref())?;
     if claims.iss != SERVICE_PRINCIPAL.client_id || claims.sub != claims.iss || claims.jti.is_empty() {
         Err(CertificateFlaw::Malformed)
     } else if !audiences.contains(&claims.aud.as_str()) {
@@ -133,10 +131,10 @@ impl std::fmt::Debug for ClientCertificate {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{EncodingKey, encode};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::emulator::web_tokens::{Algorithm, sign};
 
     const AUDIENCE: &str = "https://authority/tenant/oauth2/v2.0/token";
 
@@ -153,8 +151,7 @@ mod tests {
     }
 
     fn judged(header: &Header, claims: &Value, now: u64) -> Result<(), CertificateFlaw> {
-        let key = EncodingKey::from_rsa_pem(ClientCertificate::shared().pem().as_bytes()).unwrap();
-        judge(now, &[AUDIENCE], &encode(header, claims, &key).unwrap())
+        judge(now, &[AUDIENCE], &sign(&ClientCertificate::shared().key, header, claims))
     }
 
     #[test]
@@ -191,8 +188,7 @@ mod tests {
         assert!(matches!(judged(&chain, &claims(), 100), Err(CertificateFlaw::Unregistered(_))));
         assert_eq!(judge(100, &[AUDIENCE], "no.token.this"), Err(CertificateFlaw::Malformed));
 
-        let key = EncodingKey::from_rsa_pem(ClientCertificate::shared().pem().as_bytes()).unwrap();
-        let good = encode(&header(Algorithm::PS256), &claims(), &key).unwrap();
+        let good = sign(&ClientCertificate::shared().key, &header(Algorithm::PS256), &claims());
         let (signed, signature) = good.rsplit_once('.').unwrap();
         let bent = if signature.starts_with('A') { "B" } else { "A" };
         let forged = format!("{signed}.{bent}{}", &signature[1..]);

@@ -8,16 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+
+/// What a client and a server that both speak HTTP/2 agree on (RFC 9113 §3.2).
+const HTTP2: &[u8] = b"h2";
 
 /// Room for a large upload to be under way; the protocol's 64 KiB would make uploads crawl.
 const HTTP2_WINDOW: u32 = 1 << 20;
@@ -106,27 +109,41 @@ impl Listener {
     }
 }
 
+/// Bytes both ways, with TLS or without: one type, so that the protocols are in the program once.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
 async fn talk(stream: TcpStream, acceptor: Option<Arc<Acceptor>>, router: Router) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "emulator cannot switch Nagle's algorithm off");
     }
-    let Some(acceptor) = acceptor else { return exchange(TokioIo::new(stream), router).await };
+    let Some(acceptor) = acceptor else { return exchange(Box::new(stream), false, router).await };
     match acceptor.0.accept(stream).await {
-        Ok(stream) => exchange(TokioIo::new(stream), router).await,
+        Ok(stream) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            exchange(Box::new(stream), http2, router).await;
+        }
         Err(error) => tracing::debug!(%error, "TLS handshake with the emulator failed"),
     }
 }
 
-async fn exchange(io: impl Read + Write + Unpin + Send + 'static, router: Router) {
+async fn exchange(io: Box<dyn Duplex>, http2: bool, router: Router) {
     static LAST_ID: AtomicU64 = AtomicU64::new(0);
     let (users, mut used) = mpsc::channel(1);
     let connection = Connection { id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1, cut: Arc::default(), users };
     let (id, cut) = (connection.id, connection.cut.clone());
     let service = service_fn(move |request| answer(request, connection.clone(), router.clone()));
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http2().initial_stream_window_size(HTTP2_WINDOW).initial_connection_window_size(HTTP2_WINDOW * 4);
+    let io = TokioIo::new(io);
     let whole = async move {
-        if let Err(error) = builder.serve_connection_with_upgrades(io, service).await {
+        let ended = if http2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.initial_stream_window_size(HTTP2_WINDOW).initial_connection_window_size(HTTP2_WINDOW * 4);
+            builder.serve_connection(io, service).await
+        } else {
+            http1::Builder::new().serve_connection(io, service).with_upgrades().await
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection to the emulator broke");
         }
         // A WebSocket may use it still.

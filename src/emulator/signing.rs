@@ -4,15 +4,15 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use ring::rsa::KeyPair;
 use rsa::RsaPrivateKey;
-use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
+use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::web_tokens;
+use super::web_tokens::{self, Algorithm, Header};
 
 /// The name under which the key set publishes the key; token headers repeat it.
 const KEY_ID: &str = "emulator-signing-key";
@@ -22,8 +22,7 @@ const KEY_BITS: usize = 2048;
 
 /// An RSA key pair, made when it is first needed and shared by every emulator of the process.
 pub(super) struct SigningKey {
-    private: EncodingKey,
-    public: DecodingKey,
+    pair: KeyPair,
     modulus: String,
     exponent: String,
 }
@@ -37,34 +36,28 @@ impl SigningKey {
 
     #[expect(clippy::expect_used, reason = "fails only without randomness, and then nothing can be emulated")]
     fn generate() -> Self {
-        web_tokens::provide();
         let key = RsaPrivateKey::new(&mut rand::rngs::OsRng, KEY_BITS).expect("an RSA key can be made");
         let der = key.to_pkcs1_der().expect("a fresh key can be written as DER");
-        let public = key.to_public_key().to_pkcs1_der().expect("its public half can be, too");
         Self {
-            private: EncodingKey::from_rsa_der(der.as_bytes()),
-            public: DecodingKey::from_rsa_der(public.as_bytes()),
+            pair: KeyPair::from_der(der.as_bytes()).expect("ring reads the key"),
             modulus: URL_SAFE_NO_PAD.encode(key.n().to_bytes_be()),
             exponent: URL_SAFE_NO_PAD.encode(key.e().to_bytes_be()),
         }
     }
 
     /// A signed token that carries `claims`.
-    #[expect(clippy::expect_used, reason = "the claims are plain structs and the key is known to be good")]
     pub(super) fn sign(&self, claims: &impl Serialize) -> String {
-        let mut header = Header::new(Algorithm::RS256);
-        header.kid = Some(KEY_ID.to_owned());
-        encode(&header, claims, &self.private).expect("claims can be signed")
+        self.signed(&Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) }, claims)
+    }
+
+    /// The same with any header.
+    pub(super) fn signed(&self, header: &Header, claims: &impl Serialize) -> String {
+        web_tokens::sign(&self.pair, header, claims)
     }
 
     /// The claims of `token`, if it was signed with this key. Nothing else about it is judged.
     pub(super) fn open<T: DeserializeOwned>(&self, token: &str) -> Option<T> {
-        let mut signature_only = Validation::new(Algorithm::RS256);
-        signature_only.required_spec_claims.clear();
-        signature_only.validate_exp = false;
-        signature_only.validate_nbf = false;
-        signature_only.validate_aud = false;
-        decode(token, &self.public, &signature_only).ok().map(|token| token.claims)
+        web_tokens::open(token, self.pair.public().as_ref()).ok()
     }
 
     /// The public half as a JSON web key set.

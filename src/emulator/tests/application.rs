@@ -5,15 +5,16 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use ring::digest::{SHA256, digest};
-use rustls::pki_types::CertificateDer;
+use ring::rsa::KeyPair;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
 use super::client::{Connection, Fetched, emulator, emulator_with_clock, entra, post};
 use crate::clock::Clock;
 use crate::emulator::Emulator;
+use crate::emulator::web_tokens::{Algorithm, Header, sign};
 use crate::emulator::world::{CLIENT_SECRET, SERVICE_PRINCIPAL, TENANT_ID, USER_ASSIGNED};
 
 #[tokio::test]
@@ -57,7 +58,8 @@ fn assertion(emulator: &Emulator, audience: &str, now: u64) -> String {
     header.x5t_s256 = Some(URL_SAFE_NO_PAD.encode(digest(&SHA256, &certificate)));
     let id = SERVICE_PRINCIPAL.client_id;
     let claims = json!({ "aud": audience, "iss": id, "sub": id, "jti": "1", "nbf": now, "exp": now + 600 });
-    encode(&header, &claims, &EncodingKey::from_rsa_pem(pem).unwrap()).unwrap()
+    let key = PrivatePkcs8KeyDer::from_pem_slice(pem).unwrap();
+    sign(&KeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap(), &header, &claims)
 }
 
 async fn signed_in(emulator: &Emulator, client_id: &str, assertion: &str) -> Fetched {
