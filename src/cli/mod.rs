@@ -19,7 +19,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use line::Command;
 pub use line::CommandLine;
@@ -140,19 +140,10 @@ impl Failure {
 /// How long what runs in the background may take to end.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// Runs to the end. Tasks in the background end then, and with them the tools that they wait for; a name that is being looked
-/// up is left behind.
+/// Runs to the end, on this thread alone: where callers are served, others do that. Tasks in the background end then, and with
+/// them the tools that they wait for; a name that is being looked up is left behind.
 fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    run_in(Builder::new_multi_thread().enable_all().build(), task)
-}
-
-/// The same on this thread alone, where others serve the callers.
-fn block_on_here<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    run_in(Builder::new_current_thread().enable_all().build(), task)
-}
-
-fn run_in<T>(runtime: std::io::Result<Runtime>, task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = runtime.map_err(Failure::Runtime)?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(task);
     runtime.shutdown_timeout(MOMENT);
     outcome

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ClientConfig;
 
-use super::{Failure, block_on_here};
+use super::{Failure, block_on};
 use crate::admin::{self, Admin};
 use crate::app::{App, Books, BuildError};
 use crate::clock::{SharedClock, SystemClock};
@@ -47,7 +47,7 @@ pub(super) fn run(environment: &Environment, overrides: &Overrides) -> Result<()
     // Only now: a thread of before would not be confined.
     logs.write().map_err(Failure::Runtime)?;
     ledger.as_mut().map_or(Ok(()), Ledger::begin).map_err(Failure::Runtime)?;
-    let outcome = block_on_here(proxy(&config, tls, doors, books(ledger.as_ref()), &manager, |_| ()));
+    let outcome = block_on(proxy(&config, tls, doors, books(ledger.as_ref()), &manager, |_| ()));
     if let Some(ledger) = ledger {
         close(ledger, &outcome);
     }
