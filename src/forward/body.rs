@@ -28,8 +28,8 @@ pub struct ResponseBody {
     failed: Option<BodyError>,
     /// Whether what comes before the end has had time to be written.
     paused: bool,
-    /// When something last came, and for how long nothing may.
-    last: Instant,
+    /// Since when nothing has come that is waited for, and for how long nothing may.
+    silent_since: Option<Instant>,
     longest_silence: Duration,
     exchange: Option<Box<Exchange>>,
     /// Who accounts for what follows the switch to another protocol.
@@ -54,7 +54,7 @@ impl ResponseBody {
             ahead: VecDeque::new(),
             failed: None,
             paused: false,
-            last: Instant::now(),
+            silent_since: None,
             longest_silence,
             exchange: None,
             tunnel: None,
@@ -115,16 +115,17 @@ impl ResponseBody {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.incoming.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.last = Instant::now();
+                self.silent_since = None;
                 Poll::Ready(Some(Ok(fields::clean_response_frame(frame))))
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Pending => {
-                let (end, silent) = (self.last + self.longest_silence, BodyError::Silent(self.longest_silence));
+                // The clock is read once for all that came together.
+                let end = *self.silent_since.get_or_insert_with(Instant::now) + self.longest_silence;
                 self.incoming.alarm().poll_until(cx, end).map(|()| {
                     self.incoming.give_up();
-                    Some(Err(silent))
+                    Some(Err(BodyError::Silent(self.longest_silence)))
                 })
             }
         }

@@ -1,10 +1,10 @@
 //! Bytes on their way out: small ones are gathered, large ones are written from where they are.
 
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::HeaderMap;
 use http::{HeaderName, HeaderValue};
 use tokio::io::AsyncWrite;
@@ -86,8 +86,9 @@ impl Outgoing {
 
     /// Adds content as a chunk (RFC 9112 §7.1).
     pub(crate) fn chunk(&mut self, data: Bytes) {
-        let size = (&mut self.gathered).writer().write_fmt(format_args!("{:x}\r\n", data.len()));
-        debug_assert!(size.is_ok(), "a buffer takes whatever is written");
+        let (digits, first) = hexadecimal(data.len() as u64);
+        self.gathered.extend_from_slice(&digits[first..]);
+        self.gathered.extend_from_slice(b"\r\n");
         self.content(data);
         self.text(b"\r\n");
     }
@@ -134,6 +135,25 @@ impl Outgoing {
     }
 }
 
+/// How long a number can be in hexadecimal digits.
+const MOST_DIGITS: usize = 16;
+
+/// A number's digits, and where among them it begins. To have a library write it costs a fiftieth of all that is done for a small
+/// chunk.
+fn hexadecimal(mut number: u64) -> ([u8; MOST_DIGITS], usize) {
+    // Put together before it is written: it is read in one piece at once.
+    let (mut digits, mut shift) = (0, 0);
+    loop {
+        let [last, ..] = number.to_le_bytes();
+        digits |= u128::from(b"0123456789abcdef"[usize::from(last & 0xf)]) << shift;
+        shift += 8;
+        number >>= 4;
+        if number == 0 {
+            return (digits.to_be_bytes(), MOST_DIGITS - shift / 8);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
@@ -164,6 +184,15 @@ mod tests {
         assert!(matches!(done, Poll::Ready(Ok(()))));
         assert_eq!(taker.taken, expected);
         taker.seen
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_library_writes_them() {
+        let edges = (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        for number in edges.chain([0x1234_5678_9abc_def0, u64::MAX]) {
+            let (digits, first) = hexadecimal(number);
+            assert_eq!(str::from_utf8(&digits[first..]), Ok(&*format!("{number:x}")));
+        }
     }
 
     #[test]
