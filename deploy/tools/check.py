@@ -48,7 +48,7 @@ def container(_):
 
 def texts(directory):
     """Its files, but for what only a compiler reads."""
-    return [path for path in directory.rglob("*") if path.is_file() and path.suffix != ".gz"]
+    return [path for path in directory.rglob("*") if path.is_file() and not path.name.endswith(".profdata.gz")]
 
 
 def scripts(_):

@@ -2,10 +2,12 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::serve::open_many_files;
 use super::{Failure, block_on, say};
 use crate::emulator::{Emulator, Options};
 
 pub(super) fn run() -> Result<(), Failure> {
+    open_many_files();
     block_on(async {
         let emulator = Emulator::start(Options::default()).await.map_err(Failure::Emulator)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;

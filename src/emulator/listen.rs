@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -24,6 +25,9 @@ const HTTP2: &[u8] = b"h2";
 
 /// Room for a large upload to be under way; the protocol's 64 KiB would make uploads crawl.
 const HTTP2_WINDOW: u32 = 1 << 20;
+
+/// How long nothing is accepted after it has failed, as it does when no more files may be open.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// A connection as requests see it, among a request's extensions.
 #[derive(Debug, Clone)]
@@ -100,7 +104,8 @@ impl Listener {
                     }
                     Err(error) => {
                         tracing::warn!(%error, origin = self.origin, "emulator cannot accept a connection");
-                        tokio::task::yield_now().await;
+                        // Whoever ends gives back what is missing, and may need this thread for it.
+                        tokio::time::sleep(BREATH).await;
                     }
                 },
                 Some(_) = connections.join_next() => {}
