@@ -10,14 +10,22 @@ use super::sending::Rest;
 use super::{Error, Place};
 use crate::alarm::Alarm;
 
+/// So much is taken before the library is told. What each piece is told by costs a lock, and what is not told of is missing in what
+/// the resource may send: a fraction of it.
+const MOST_UNTOLD: usize = 64 * 1024;
+
 /// Content that comes. Dropped before its end, it cancels the request.
 #[derive(Debug)]
 pub(in crate::forward) struct Content {
     stream: RecvStream,
     /// How much is still to come, if that was said.
     left: Option<u64>,
+    /// How much was taken that the library was not told of, which it does not let come again.
+    untold: usize,
     /// Whether more than trailers may come.
     has_data: bool,
+    /// Whether nothing more comes, as it was known with what came last.
+    has_ended: bool,
     /// What the request still sends.
     rest: Option<Rest>,
     /// Until all of it has come.
@@ -28,9 +36,17 @@ pub(in crate::forward) struct Content {
 
 impl Content {
     pub(super) fn new(stream: RecvStream, length: Option<u64>, rest: Option<Rest>, place: Place) -> Self {
-        let mut content =
-            Self { stream, left: length, has_data: true, rest, place: Some(place), alarm: Alarm::default() };
-        if content.is_end_stream() {
+        let mut content = Self {
+            has_ended: stream.is_end_stream(),
+            stream,
+            left: length,
+            untold: 0,
+            has_data: true,
+            rest,
+            place: Some(place),
+            alarm: Alarm::default(),
+        };
+        if content.has_ended {
             content.end();
         }
         content
@@ -38,8 +54,9 @@ impl Content {
 
     pub(in crate::forward) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(self.poll_next(cx));
+        self.has_ended = self.stream.is_end_stream();
         // Nobody asks for more after the end, an error, or trailers.
-        if frame.as_ref().is_none_or(|frame| frame.as_ref().map_or(true, Frame::is_trailers)) || self.is_end_stream() {
+        if frame.as_ref().is_none_or(|frame| frame.as_ref().map_or(true, Frame::is_trailers)) || self.has_ended {
             self.end();
         }
         Poll::Ready(frame)
@@ -47,22 +64,31 @@ impl Content {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if self.has_data {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
+            match self.stream.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    // The resource may send as much again: the caller asks for this when it has room.
-                    return Poll::Ready(match self.stream.flow_control().release_capacity(data.len()) {
-                        Ok(()) => Some(Ok(Frame::data(data))),
-                        Err(error) => Some(Err(self.explain(error))),
-                    });
+                    self.untold += data.len();
+                    let told = if self.untold < MOST_UNTOLD { Ok(()) } else { self.tell() };
+                    return Poll::Ready(Some(told.map(|()| Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(self.explain(error)))),
-                None => self.has_data = false,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.explain(error)))),
+                Poll::Ready(None) => self.has_data = false,
+                Poll::Pending => {
+                    return self.tell().map_or_else(|error| Poll::Ready(Some(Err(error))), |()| Poll::Pending);
+                }
             }
         }
         match ready!(self.stream.poll_trailers(cx)) {
             Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
             Err(error) => Poll::Ready(Some(Err(self.explain(error)))),
+        }
+    }
+
+    /// The resource may send as much again as was taken: the caller asks for more when it has room.
+    fn tell(&mut self) -> Result<(), Error> {
+        match std::mem::take(&mut self.untold) {
+            0 => Ok(()),
+            taken => self.stream.flow_control().release_capacity(taken).map_err(|error| self.explain(error)),
         }
     }
 
@@ -80,8 +106,9 @@ impl Content {
         }
     }
 
+    /// Whether nothing more comes. What comes late and says only that, shows at the next attempt.
     pub(in crate::forward) fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.has_ended
     }
 
     pub(in crate::forward) fn size_hint(&self) -> SizeHint {
