@@ -1,7 +1,6 @@
 //! What the proxy says about itself.
 
 pub mod asked;
-mod cells;
 pub mod counts;
 pub mod denials;
 pub mod exchange;

@@ -25,23 +25,7 @@ pub(super) fn status(status: Option<&StatusCode>) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::by_app::KINDS;
     use super::*;
-
-    /// See [`OfApp`](super::super::by_app::OfApp).
-    #[test]
-    fn no_word_of_a_list_ends_like_another() {
-        let statuses: Vec<_> = (100..1000).map(|status| StatusCode::from_u16(status).unwrap()).collect();
-        let statuses: BTreeSet<_> = statuses.iter().map(|known| status(Some(known))).chain([NONE]).collect();
-        let methods = methods::KNOWN.into_iter().chain([OTHER, NONE]).collect();
-        for list in [statuses, methods, KINDS.into()] {
-            for one in &list {
-                assert!(!list.iter().any(|another| another != one && another.ends_with(one)), "{one}");
-            }
-        }
-    }
 
     #[test]
     fn what_is_on_no_list_is_other() {

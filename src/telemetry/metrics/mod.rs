@@ -3,25 +3,26 @@
 //! There are only so many series, whatever callers send: routes, methods, statuses and codes are of lists that are known
 //! beforehand, apps are of the configuration, and [`super::recorder`] tells of no more models than there is room for.
 
-mod by_app;
+mod counted;
+mod families;
+mod histogram;
 mod labels;
-mod merged;
 mod reading;
-mod times;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
-use self::by_app::{Kind, OfApp};
+use self::counted::{Counted, Kind};
+use self::families::Families;
 use self::labels::NONE;
-use self::merged::merged;
-use self::times::Times;
-use super::names::Label;
 use super::operation::Operation;
 use super::recorder::{Finished, Observer, Outcome, Spent};
 use crate::apps::Apps;
 use crate::error::ErrorReport;
-use crate::inspect::usage::Usage;
 use crate::workers::PerWorker;
 
 pub use self::reading::{Reading, Sample, number};
@@ -30,19 +31,17 @@ pub use prometheus::Error;
 /// All metrics of one [`App`](crate::app::App).
 #[derive(Debug)]
 pub struct Metrics {
-    /// What is known elsewhere.
     registry: Registry,
-    counted: PerWorker<Counted>,
+    counted: Arc<AllCounted>,
 }
 
-/// What one worker has counted: to count in one place, workers would wait for each other.
+/// What each worker has counted: to count in one place, workers would wait for each other.
 #[derive(Debug)]
-struct Counted {
-    registry: Registry,
-    /// By the app's number. Whoever is no known app comes last.
-    of_apps: Vec<OfApp>,
-    times: Times,
-    upstream_errors: IntCounterVec,
+struct AllCounted {
+    workers: PerWorker<Mutex<Counted>>,
+    /// Names by number. Whoever is no known app comes last.
+    apps: Vec<String>,
+    families: Families,
 }
 
 /// What begins the codes of errors that are the resource's doing, or the network's.
@@ -65,7 +64,10 @@ impl Metrics {
         let version = IntGauge::with_opts(version.const_label("version", env!("CARGO_PKG_VERSION")))?;
         version.set(1);
         registry.register(Box::new(version))?;
-        Ok(Self { registry, counted: PerWorker::try_new(|| Counted::new(apps))? })
+        let apps = apps.all().map(|app| app.name().to_owned()).collect();
+        let counted = Arc::new(AllCounted { workers: PerWorker::default(), apps, families: Families::new()? });
+        registry.register(Box::new(Telling(counted.clone())))?;
+        Ok(Self { registry, counted })
     }
 
     /// Lets something be read whenever somebody asks. What is counted here has other names.
@@ -81,8 +83,7 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registries = [&self.registry].into_iter().chain(self.counted.all().map(|counted| &counted.registry));
-        for family in merged(registries) {
+        for family in self.registry.gather() {
             // None should be unfit; then the others are worth something still.
             if let Err(error) = TextEncoder.encode_utf8(&[family], &mut text) {
                 tracing::error!(%error, "a metric cannot be written");
@@ -92,71 +93,62 @@ impl Metrics {
     }
 }
 
-impl Counted {
-    fn new(apps: &Apps) -> Result<Self, Error> {
-        let registry = Registry::new();
-        let of_apps = apps.all().map(|app| OfApp::new(app.name(), &registry)).collect::<Result<_, Error>>()?;
-        let times = Times::new(&registry)?;
-        let errors = Opts::new(
-            "aoai_proxy_upstream_errors_total",
-            "Requests that failed because of Azure or the way there, by the code of the error; broke_off: the response \
-             began and did not end.",
-        );
-        let upstream_errors = IntCounterVec::new(errors, &["code"])?;
-        registry.register(Box::new(upstream_errors.clone()))?;
-        for code in UPSTREAM_ERRORS {
-            upstream_errors.get_metric_with_label_values(&[code])?;
-        }
-        Ok(Self { registry, of_apps, times, upstream_errors })
+impl AllCounted {
+    /// This worker's. A panic elsewhere leaves nothing half done in here that matters.
+    fn own(&self) -> MutexGuard<'_, Counted> {
+        self.workers.own().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finished(&self, request: &Finished<'_>) -> Result<(), Error> {
-        let Finished { operation, method, status, .. } = *request;
-        if let Some(of_app) = self.of_apps.get(request.app.number) {
-            of_app.requested(Kind { operation, method: labels::method(method), status })?;
+    /// Everybody's.
+    fn sum(&self) -> Counted {
+        let mut sum = Counted::default();
+        for worker in self.workers.all() {
+            // Nobody waits until all is added up.
+            let copy = worker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            sum.add(&copy);
         }
-        if !request.is_conversation() {
-            self.times.observe(operation, request.duration, request.waited())?;
-        }
-        let code = match request.outcome {
-            Outcome::BrokeOff => Some(BROKE_OFF),
-            Outcome::Refused => request.code.filter(|code| code.starts_with(UPSTREAM)),
-            Outcome::Abandoned | Outcome::Completed => None,
-        };
-        if let Some(code) = code {
-            self.upstream_errors.get_metric_with_label_values(&[code])?.inc();
-        }
-        Ok(())
+        sum
+    }
+}
+
+/// Tells it whenever somebody asks.
+struct Telling(Arc<AllCounted>);
+
+impl Collector for Telling {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.families.descs().collect()
     }
 
-    fn spent(&self, app: Label<'_>, model: Label<'_>, usage: Option<Usage>) -> Result<(), Error> {
-        self.of_apps.get(app.number).map_or(Ok(()), |of_app| of_app.spent(model, usage))
-    }
-
-    fn misfit(&self, status: StatusCode) -> Result<(), Error> {
-        let kind = Kind { operation: Operation::unknown(), method: NONE, status: Some(status) };
-        self.of_apps.last().map_or(Ok(()), |others| others.requested(kind))
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.families.of(&self.0.sum(), &self.0.apps)
     }
 }
 
 impl Observer for Metrics {
     fn finished(&self, request: &Finished<'_>) {
-        tell(self.counted.own().finished(request));
+        let Finished { operation, method, status, .. } = *request;
+        let code = match request.outcome {
+            Outcome::BrokeOff => Some(BROKE_OFF),
+            Outcome::Refused => request.code.filter(|code| code.starts_with(UPSTREAM)),
+            Outcome::Abandoned | Outcome::Completed => None,
+        };
+        let mut counted = self.counted.own();
+        counted.requested(Kind { app: request.app.number, operation, method: labels::method(method), status });
+        if !request.is_conversation() {
+            counted.took(operation, request.duration, request.waited());
+        }
+        if let Some(code) = code {
+            counted.failed(code);
+        }
     }
 
     fn spent(&self, spent: &Spent<'_>) {
-        tell(self.counted.own().spent(spent.app, spent.model, spent.usage));
+        self.counted.own().spent(spent.app.number, spent.model, spent.usage);
     }
 
     fn misfit(&self, status: StatusCode, _: &ErrorReport) {
-        tell(self.counted.own().misfit(status));
-    }
-}
-
-/// Fails only where there are more labels or fewer than a metric has.
-fn tell(counted: Result<(), Error>) {
-    if let Err(error) = counted {
-        tracing::error!(%error, "a metric cannot be counted");
+        let app = self.counted.apps.len() - 1;
+        self.counted.own().requested(Kind { app, operation: Operation::unknown(), method: NONE, status: Some(status) });
     }
 }
 

@@ -1,16 +1,17 @@
 //! What is known elsewhere, and read whenever somebody asks.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use prometheus::Error;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::families::{Family, Value};
 
 /// A metric that is kept by somebody else.
 pub struct Reading {
-    desc: Desc,
-    kind: MetricType,
+    family: Family,
+    value: fn(f64) -> Value,
     read: Box<dyn Fn() -> Vec<Sample> + Send + Sync>,
 }
 
@@ -50,7 +51,8 @@ impl Reading {
         labels: &[&str],
         read: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        Self::new(MetricType::COUNTER, [name, help], labels, Box::new(read))
+        let family = Family::new(MetricType::COUNTER, [name, help], labels)?;
+        Ok(Self { family, value: Value::Counter, read: Box::new(read) })
     }
 
     /// Something that comes and goes.
@@ -64,57 +66,24 @@ impl Reading {
         labels: &[&str],
         read: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        Self::new(MetricType::GAUGE, [name, help], labels, Box::new(read))
-    }
-
-    fn new(
-        kind: MetricType,
-        [name, help]: [&str; 2],
-        labels: &[&str],
-        read: Box<dyn Fn() -> Vec<Sample> + Send + Sync>,
-    ) -> Result<Self, Error> {
-        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        Ok(Self { desc: Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())?, kind, read })
-    }
-
-    fn metric(&self, sample: Sample) -> Metric {
-        let labels = self.desc.variable_labels.iter().zip(sample.labels).map(|(name, value)| {
-            let mut label = LabelPair::default();
-            label.set_name(name.clone());
-            label.set_value(value);
-            label
-        });
-        let mut metric = Metric::from_label(labels.collect());
-        if self.kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(sample.value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(sample.value);
-            metric.set_gauge(gauge);
-        }
-        metric
+        let family = Family::new(MetricType::GAUGE, [name, help], labels)?;
+        Ok(Self { family, value: Value::Gauge, read: Box::new(read) })
     }
 }
 
 impl Collector for Reading {
     fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
+        vec![self.family.desc()]
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut family = MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(self.kind);
-        family.set_metric((self.read)().into_iter().map(|sample| self.metric(sample)).collect());
-        vec![family]
+        let series = (self.read)().into_iter().map(|Sample { labels, value }| (labels, (self.value)(value)));
+        vec![self.family.of(series)]
     }
 }
 
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reading").field("name", &self.desc.fq_name).finish_non_exhaustive()
+        f.debug_struct("Reading").field("name", &self.family.desc().fq_name).finish_non_exhaustive()
     }
 }
