@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use crate::apps::{App as Caller, Apps, OTHERS, models};
+use crate::apps::{Apps, OTHERS, models};
 use crate::clock::SharedClock;
 use crate::config::{Config, ModelList};
 use crate::error::{ErrorReport, ProxyError};
@@ -42,7 +42,7 @@ use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::misfits::Misfits;
 use crate::telemetry::recorder::{Observer, Recorder};
 use crate::telemetry::refusals::Refusals;
-use crate::workers::{Count, Near, Shared};
+use crate::workers::{Count, Shared};
 
 /// The longest id of a request that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -173,7 +173,6 @@ impl App {
         // First, so that every answer carries an id and every request has its line in the log.
         let id = request_id(&request);
         let mut exchange = self.begin(&request, &id);
-        let app = exchange.app().clone();
         // Before anything is read: whoever may not call learns nothing else.
         let admitted = self.0.guard.admit(&request);
         let cors = admitted.as_ref().ok().cloned().flatten();
@@ -184,8 +183,8 @@ impl App {
             (Err(error), _) => own_response(error),
             // Browsers ask without the key that they will send.
             (Ok(_), Some(response)) => response,
-            (Ok(_), None) => self.route(request, &id, &mut exchange, &app).await.unwrap_or_else(|error| {
-                app.refused(&error);
+            (Ok(_), None) => self.route(request, &id, &mut exchange).await.unwrap_or_else(|error| {
+                exchange.app().refused(&error);
                 own_response(error)
             }),
         };
@@ -217,26 +216,25 @@ impl App {
         mut request: Box<Request<Content>>,
         id: &HeaderValue,
         exchange: &mut Exchange,
-        app: &Near<Caller>,
     ) -> Result<Response<AppBody>, ProxyError> {
         // Before routing: whatever routes by a path must not be the first to find out that it means another.
         target::check(request.uri().path())?;
         let of_models = self.0.lists_deployments && management::is_of_models(request.method(), request.uri().path());
         if !of_models && let Some(target) = target::map(&self.0.prefix, request.uri()) {
             exchange.routed(Route::Resource);
-            exchange.occupies(self.0.apps.admit(app, exchange.began())?);
-            return self.forward(request, target, id, exchange, app).await;
+            exchange.occupies(self.0.apps.admit(exchange.app(), exchange.began())?);
+            return self.forward(request, target, id, exchange).await;
         }
         if of_models || request.uri().path().starts_with("/management/") {
             exchange.routed(Route::Management);
-            exchange.occupies(self.0.apps.admit(app, exchange.began())?);
+            exchange.occupies(self.0.apps.admit(exchange.app(), exchange.began())?);
         }
         // Probes alone are for everybody; the pages that tell who we are, are for this machine and for apps.
         if request.body().is_remote() && !matches!(request.uri().path(), "/healthz" | "/readyz") {
-            self.0.apps.check_key(app)?;
+            self.0.apps.check_key(exchange.app())?;
         }
         // What is listed depends on who asks.
-        request.extensions_mut().insert(app.clone());
+        request.extensions_mut().insert(exchange.app().clone());
         // What is our own takes no place: a probe must be answered however much there is to do.
         let Ok(response) = Box::pin(self.0.own.clone().oneshot(request.map(OwnBody::new))).await;
         Ok(response.map(AppBody::Own))
@@ -248,9 +246,9 @@ impl App {
         target: PathAndQuery,
         id: &HeaderValue,
         exchange: &mut Exchange,
-        app: &Near<Caller>,
     ) -> Result<Response<AppBody>, ProxyError> {
-        let sent = (app.counts_tokens() && !request.body().is_end_stream()).then(|| Sent::new(request.headers()));
+        let sent =
+            (exchange.app().counts_tokens() && !request.body().is_end_stream()).then(|| Sent::new(request.headers()));
         if let Some(sent) = &sent {
             exchange.sends(sent.clone());
         }
@@ -258,7 +256,8 @@ impl App {
         if let Some(model) = models::named_in_address(request.uri()) {
             asked.names(&model);
         }
-        let response = self.0.forwarder.forward(request, target, id, app, Telling { asked, sent }).await?;
+        let telling = Telling { asked, sent };
+        let response = self.0.forwarder.forward(request, target, id, exchange.app(), telling).await?;
         exchange.receives(response.status(), response.headers());
         Ok(response.map(AppBody::Resource))
     }

@@ -38,7 +38,7 @@ use crate::workers::Near;
 use body::ResponseBody;
 use refusal::{Explainer, Refusal};
 use upgrade::Switching;
-use upload::Upload;
+use upload::{Onlookers, Upload};
 use upstream::Upstream;
 
 /// How long the rest of a request may take once its response is over.
@@ -101,11 +101,14 @@ impl Forwarder {
     ) -> Result<Response<Box<ResponseBody>>, ProxyError> {
         let mut ready = self.prepare(request, target, id, app, telling).await?;
         let response = self.send(&mut ready).await?;
-        let Some(token) = ready.token.clone() else { return Ok(response) };
-        if !response.status().is_client_error() {
-            token.accept();
-            return Ok(response);
-        }
+        let token = match &ready.token {
+            None => return Ok(response),
+            Some(token) if !response.status().is_client_error() => {
+                token.accept();
+                return Ok(response);
+            }
+            Some(token) => token.clone(),
+        };
         // Boxed, here and below: what happens seldom should not take room in every request.
         Box::pin(self.refused(response, ready, token)).await
     }
@@ -161,13 +164,8 @@ impl Forwarder {
         let interim = request.body_mut().take_interim();
         let Telling { asked, sent } = telling;
         let body = mem::replace(request.body_mut(), Content::nothing());
-        let mut upload = self.upstream.upload(body)?;
-        if let Some(sent) = sent {
-            upload.count(sent);
-        }
-        if let Some(watch) = asked.watch(request.headers()) {
-            upload.watch(watch);
-        }
+        let watch = asked.watch(request.headers());
+        let mut upload = self.upstream.upload(body, Onlookers { sent, watch })?;
         // A key of ours may look like one.
         let ephemeral = fields::ephemeral_key(request.uri().path(), request.headers()).filter(|key| !app.has_key(key));
         if let (Some(models), None) = (app.models(), &ephemeral) {

@@ -20,7 +20,7 @@ use super::http1::{self, Content as Http1Content, RequestHead, Wire};
 use super::http2::{self, Line, Turn};
 use super::incoming::{Error, Incoming};
 use super::pool::{Checkout, Connection, Pool};
-use super::upload::{RequestBody, Stall, Upload};
+use super::upload::{Onlookers, RequestBody, Stall, Upload};
 use super::{Ready, fields, upgrade};
 use crate::alarm::Alarm;
 use crate::apps::models::Screening;
@@ -81,8 +81,8 @@ impl Upstream {
     }
 
     /// The content of one request, to be sent as often as it must be.
-    pub(super) fn upload(&self, body: Content) -> Result<Upload, ProxyError> {
-        Upload::new(body, self.max_body, self.idle_timeout)
+    pub(super) fn upload(&self, body: Content, onlookers: Onlookers) -> Result<Upload, ProxyError> {
+        Upload::new(body, self.max_body, self.idle_timeout, onlookers)
     }
 
     /// Has the content of a request looked at before it is sent.
@@ -184,8 +184,8 @@ impl Upstream {
         wire: &mut Wire,
         ready: &mut Ready,
     ) -> Result<Result<http1::Answer, http1::Error>, ProxyError> {
-        let expects_continue = ready.upload.is_held_back();
         let mut body = self.attempt(ready)?;
+        let expects_continue = body.awaits_word();
         if expects_continue {
             body.hold_back();
         }

@@ -69,7 +69,12 @@ impl Sending {
             }
             match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.encoder.data(data, outgoing)?,
+                    Ok(data) => {
+                        self.encoder.data(data, outgoing)?;
+                        if body.is_end_stream() {
+                            self.encoder.end(&HeaderMap::new(), outgoing)?;
+                        }
+                    }
                     Err(frame) => self.encoder.end(&frame.into_trailers().unwrap_or_default(), outgoing)?,
                 },
                 Some(Err(error)) => return Poll::Ready(Err(Error::Upload(error))),

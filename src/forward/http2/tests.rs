@@ -16,7 +16,7 @@ use super::connection::Patience;
 use super::frames::{Frames, Literal};
 use super::outlet::Outlet;
 use super::*;
-use crate::forward::upload::Upload;
+use crate::forward::upload::{Onlookers, Upload};
 use crate::server::Content as CallersContent;
 
 fn sensitive(value: &str) -> HeaderValue {
@@ -177,7 +177,7 @@ async fn connected(listener: &TcpListener) -> (Link, TcpStream) {
 }
 
 fn nothing() -> RequestBody {
-    let upload = Upload::new(CallersContent::nothing(), 0, Duration::from_secs(1));
+    let upload = Upload::new(CallersContent::nothing(), 0, Duration::from_secs(1), Onlookers::default());
     upload.ok().and_then(|mut upload| upload.attempt()).expect("no content")
 }
 

@@ -47,13 +47,27 @@ pub(super) enum Stall {
     Resource,
 }
 
+/// Who sees content as it comes, and keeps nothing from going on.
+#[derive(Debug, Default)]
+pub(super) struct Onlookers {
+    /// Counts it.
+    pub(super) sent: Option<Sent>,
+    /// Looks for what is to be told.
+    pub(super) watch: Option<Watch>,
+}
+
 impl Upload {
     /// Content of at most `most` bytes, which may stand still for `longest`.
     ///
     /// # Errors
     ///
     /// Content that is longer.
-    pub(super) fn new(incoming: Content, most: u64, longest: Duration) -> Result<Self, ProxyError> {
+    pub(super) fn new(
+        incoming: Content,
+        most: u64,
+        longest: Duration,
+        Onlookers { sent, watch }: Onlookers,
+    ) -> Result<Self, ProxyError> {
         let (length, begun) = (incoming.size_hint(), Instant::now());
         if length.lower() > most {
             return Err(ProxyError::BodyTooLarge { most });
@@ -68,8 +82,8 @@ impl Upload {
             complete: true,
             arrival: Arrival::Coming,
             received: 0,
-            sent: None,
-            watch: None,
+            sent,
+            watch,
             most,
             attempt: 0,
             taken: None,
@@ -113,7 +127,7 @@ impl Upload {
     pub(super) fn attempt(&mut self) -> Option<RequestBody> {
         self.begun = Instant::now();
         let Some(source) = &self.source else {
-            return Some(RequestBody { reading: None, length: self.length, patience: None });
+            return Some(RequestBody { reading: None, length: self.length, awaits_word: false, patience: None });
         };
         let mut open = open(source);
         if !open.complete {
@@ -123,32 +137,15 @@ impl Upload {
         open.moved = self.begun;
         // An earlier attempt has said that it will take no more, perhaps: that says nothing of this one.
         open.taken = (!matches!(open.arrival, Arrival::Coming)).then_some(self.begun);
-        let reading = Reading { source: source.clone(), attempt: open.attempt, next: 0 };
-        Some(RequestBody { reading: Some(reading), length: self.length, patience: None })
-    }
-
-    /// From now on, what comes is counted.
-    pub(super) fn count(&self, sent: Sent) {
-        if let Some(source) = &self.source {
-            open(source).sent = Some(sent);
-        }
-    }
-
-    /// From now on, what comes is looked at by `watch`, which keeps nothing from going on.
-    pub(super) fn watch(&self, watch: Watch) {
-        if let Some(source) = &self.source {
-            open(source).watch = Some(watch);
-        }
+        let has_ended = open.held.is_empty() && open.incoming.is_end_stream();
+        let reading = Reading { source: source.clone(), attempt: open.attempt, next: 0, has_ended };
+        let awaits_word = open.incoming.is_held_back();
+        Some(RequestBody { reading: Some(reading), length: self.length, awaits_word, patience: None })
     }
 
     /// Whether there is no content.
     pub(super) fn is_empty(&self) -> bool {
         self.source.is_none()
-    }
-
-    /// Whether the caller holds the content back until it is told that it is wanted.
-    pub(super) fn is_held_back(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| open(source).incoming.is_held_back())
     }
 
     /// Whether the content can be sent once more.
@@ -191,6 +188,8 @@ impl Upload {
 pub(super) struct RequestBody {
     reading: Option<Reading>,
     length: SizeHint,
+    /// Whether the caller holds it back until it is told that it is wanted.
+    awaits_word: bool,
     /// Until when the resource's word is waited for that the content is wanted.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -201,9 +200,16 @@ struct Reading {
     attempt: u32,
     /// How many of the held pieces this attempt has sent.
     next: usize,
+    /// Whether nothing more comes, as it was known with what came last.
+    has_ended: bool,
 }
 
 impl RequestBody {
+    /// Whether the caller holds it back until it is told that it is wanted: the first time that it is asked for tells it.
+    pub(super) fn awaits_word(&self) -> bool {
+        self.awaits_word
+    }
+
     /// Nothing is read before it is permitted, or that was waited for long enough.
     pub(super) fn hold_back(&mut self) {
         self.patience = Some(Box::pin(sleep(PATIENCE)));
@@ -225,7 +231,7 @@ impl Body for RequestBody {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self { reading: Some(reading), patience, length } = &mut *self else { return Poll::Ready(None) };
+        let Self { reading: Some(reading), patience, length, .. } = &mut *self else { return Poll::Ready(None) };
         if let Some(unsure) = patience {
             ready!(unsure.as_mut().poll(cx));
             *patience = None;
@@ -238,19 +244,16 @@ impl Body for RequestBody {
             Some(held) => Poll::Ready(Some(Ok(Frame::data(held.clone())))),
             None => source.poll_next(cx),
         };
-        drop(source);
         if frame.is_ready() {
             reading.next += 1;
+            reading.has_ended = reading.next >= source.held.len() && source.incoming.is_end_stream();
             *length = SizeHint::default();
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reading.as_ref().is_none_or(|reading| {
-            let source = open(&reading.source);
-            reading.next >= source.held.len() && source.incoming.is_end_stream()
-        })
+        self.reading.as_ref().is_none_or(|reading| reading.has_ended)
     }
 
     /// The caller's own `Content-Length` before anything was read, afterwards unknown: it is asked for once, at the start.
@@ -262,6 +265,9 @@ impl Body for RequestBody {
 impl Drop for Reading {
     /// A connection that lets go of content will take no more of it.
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         let mut source = open(&self.source);
         if source.attempt == self.attempt {
             source.taken.get_or_insert_with(Instant::now);

@@ -19,6 +19,10 @@ const MOST_INTERIM: usize = 8;
 pub(in crate::server) struct Content {
     pub(super) shared: Shared,
     pub(super) request: u64,
+    /// Whether the caller held it back when it was promised.
+    pub(super) waits: bool,
+    /// How much is still to come, if that is known. Nobody but us takes of it.
+    pub(super) left: Option<u64>,
     pub(super) has_ended: bool,
 }
 
@@ -32,7 +36,7 @@ pub struct Interim {
 impl Content {
     /// Whether the caller waits for a word before it sends anything.
     pub(in crate::server) fn is_held_back(&self) -> bool {
-        self.open().is_some_and(|reading| reading.permission == Permission::Awaited)
+        self.waits && self.open().is_some_and(|reading| reading.permission == Permission::Awaited)
     }
 
     /// What it is read from, unless a later request has that by now.
@@ -49,28 +53,31 @@ impl Body for Content {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        let (frame, has_ended) = match self.open() {
-            Some(mut reading) => (ready!(reading.poll_content(cx)), matches!(reading.content, State::Over)),
-            None => (Some(Err(ContentError::GivenUp)), false),
+        let (frame, has_ended, left) = match self.open() {
+            Some(mut reading) => {
+                let frame = ready!(reading.poll_content(cx));
+                (frame, matches!(reading.content, State::Over), reading.content.left())
+            }
+            None => (Some(Err(ContentError::GivenUp)), false, None),
         };
-        self.has_ended = has_ended;
+        (self.has_ended, self.left) = (has_ended, left);
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended || self.open().is_some_and(|reading| matches!(reading.content, State::Over))
+        self.has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.open().map(|reading| reading.content.left()) {
-            None => SizeHint::with_exact(0),
-            Some(left) => left.map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl Drop for Content {
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         let Some(mut reading) = self.open() else { return };
         reading.content = match std::mem::replace(&mut reading.content, State::Over) {
             State::Coming(decoder) => State::Abandoned(decoder),

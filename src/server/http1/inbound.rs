@@ -28,6 +28,16 @@ pub(super) enum Watched {
     NoMore,
 }
 
+/// What there is to know before a response begins.
+pub(super) struct Before {
+    /// The interim responses that are to be written first.
+    pub(super) interim: Vec<(StatusCode, HeaderMap)>,
+    /// Whether the caller still holds content back that nobody has asked for: whether it will ever come, nobody knows.
+    pub(super) is_held_back: bool,
+    /// Whether there is content to come, wanted or not.
+    pub(super) is_coming: bool,
+}
+
 /// Why no head came.
 pub(super) enum NoHead {
     /// The caller has nothing more to say, or cannot.
@@ -42,8 +52,8 @@ impl Inbound {
         Self(Shared::new(reader, buffer))
     }
 
-    /// The next head. Must not be asked for while content is still to come.
-    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, NoHead>> {
+    /// The next head. Must not be asked for while content is still to come. `begun` says whether one has begun.
+    pub(super) fn poll_head(&self, cx: &mut Context<'_>, begun: &mut bool) -> Poll<Result<Head, NoHead>> {
         let reading = &mut *self.open();
         loop {
             match head::take(&mut reading.buffer, &mut reading.scanned) {
@@ -51,6 +61,7 @@ impl Inbound {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(NoHead::Refused(error))),
             }
+            *begun = !reading.buffer.is_empty();
             match ready!(reading.poll_read(cx, HEAD_READ)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(NoHead::End)),
                 Ok(_) => {}
@@ -58,13 +69,8 @@ impl Inbound {
         }
     }
 
-    /// Whether a head has begun.
-    pub(super) fn has_begun(&self) -> bool {
-        !self.open().buffer.is_empty()
-    }
-
-    /// The content that follows the head just taken.
-    pub(super) fn content(&self, framing: Framing, expects_continue: bool) -> Option<Content> {
+    /// The content that follows the head just taken, and a way to send interim responses ahead of the response.
+    pub(super) fn content(&self, framing: Framing, expects_continue: bool) -> (Option<Content>, Interim) {
         let mut reading = self.open();
         reading.request += 1;
         reading.interim.clear();
@@ -72,28 +78,33 @@ impl Inbound {
         // Content that came with the head was not held back (RFC 9110 §10.1.1).
         let waits = expects_continue && reading.buffer.is_empty() && !decoder.has_ended();
         reading.permission = if waits { Permission::Awaited } else { Permission::NotAwaited };
+        let request = reading.request;
+        let interim = Interim { shared: self.0.clone(), request };
         if decoder.has_ended() {
-            return None;
+            return (None, interim);
         }
+        let left = decoder.left();
         reading.content = State::Coming(decoder);
-        Some(Content { shared: self.0.clone(), request: reading.request, has_ended: false })
+        (Some(Content { shared: self.0.clone(), request, waits, left, has_ended: false }), interim)
     }
 
-    /// A way to send interim responses ahead of the response that comes next.
-    pub(super) fn interim(&self) -> Interim {
-        Interim { shared: self.0.clone(), request: self.open().request }
+    /// What there is to know before a response begins.
+    pub(super) fn before_response(&self) -> Before {
+        let reading = &mut *self.open();
+        reading.pass_over();
+        Before {
+            interim: std::mem::take(&mut reading.interim),
+            is_held_back: reading.permission == Permission::Awaited,
+            is_coming: !matches!(reading.content, State::Over),
+        }
     }
 
-    /// The interim responses that are to be written.
-    pub(super) fn take_interim(&self) -> Vec<(StatusCode, HeaderMap)> {
-        std::mem::take(&mut self.open().interim)
-    }
-
-    /// Watches the caller while its request is answered; also has whoever polls woken when there are interim responses, and
-    /// when content changes hands. What comes that belongs to no content stays for later, up to a measure.
-    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Watched> {
+    /// Watches the caller while its request is answered; also has whoever polls woken when there are interim responses, which
+    /// it takes, and when content changes hands. What comes that belongs to no content stays for later, up to a measure.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>, interim: &mut Vec<(StatusCode, HeaderMap)>) -> Poll<Watched> {
         let reading = &mut *self.open();
         remember(&mut reading.conversation_waits, cx);
+        interim.append(&mut reading.interim);
         loop {
             reading.pass_over();
             match reading.content {
@@ -128,18 +139,6 @@ impl Inbound {
                 Poll::Pending
             }
         }
-    }
-
-    /// Whether the caller still holds content back that nobody has asked for: whether it will ever come, nobody knows.
-    pub(super) fn is_held_back(&self) -> bool {
-        self.open().permission == Permission::Awaited
-    }
-
-    /// Whether there is content to come, wanted or not.
-    pub(super) fn is_coming(&self) -> bool {
-        let reading = &mut *self.open();
-        reading.pass_over();
-        !matches!(reading.content, State::Over)
     }
 
     /// Whether the caller has ended its side, whatever is left to read before that.
@@ -197,7 +196,7 @@ mod tests {
     }
 
     async fn head(inbound: &Inbound) -> Head {
-        match poll_fn(|cx| inbound.poll_head(cx)).await {
+        match poll_fn(|cx| inbound.poll_head(cx, &mut false)).await {
             Ok(head) => head,
             Err(NoHead::Refused(error)) => panic!("{error}"),
             Err(NoHead::End) => panic!("the end"),
@@ -207,7 +206,7 @@ mod tests {
     /// Lets the conversation look at what happens until `done`.
     async fn until(inbound: &Inbound, mut done: impl FnMut(&Inbound) -> bool) {
         poll_fn(|cx| {
-            assert!(!matches!(inbound.poll_gone(cx), Poll::Ready(Watched::Gone)));
+            assert!(!matches!(inbound.poll_gone(cx, &mut Vec::new()), Poll::Ready(Watched::Gone)));
             if done(inbound) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -223,7 +222,7 @@ mod tests {
             let (begun, rest) = framing.split_at(framing.len() - 7);
             caller.write_all(begun.as_bytes()).await.expect("writing");
             let first = head(&inbound).await;
-            drop(inbound.content(first.framing, false));
+            drop(inbound.content(first.framing, false).0);
             // What has come of it is thrown away while the response is written, and then the rest is.
             until(&inbound, |inbound| inbound.open().buffer.is_empty()).await;
             caller.write_all(rest.as_bytes()).await.expect("writing");
@@ -240,18 +239,18 @@ mod tests {
         let requests = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab";
         caller.write_all(requests.repeat(2).as_bytes()).await.expect("writing");
         let first = head(&inbound).await;
-        let interim = inbound.interim();
-        let mut old = inbound.content(first.framing, false).expect("content");
+        let (old, interim) = inbound.content(first.framing, false);
+        let mut old = old.expect("content");
         let frame = poll_fn(|cx| std::pin::Pin::new(&mut old).poll_frame(cx)).await.expect("a frame").expect("content");
         assert_eq!(frame.into_data().expect("data"), "ab");
         let second = head(&inbound).await;
-        let new = inbound.content(second.framing, false).expect("content");
+        let new = inbound.content(second.framing, false).0.expect("content");
         interim.send(StatusCode::EARLY_HINTS, HeaderMap::new());
         assert!(old.is_end_stream() && poll_fn(|cx| std::pin::Pin::new(&mut old).poll_frame(cx)).await.is_none());
         drop(old);
         assert!(matches!(inbound.open().content, State::Coming(_)));
         assert_eq!(new.size_hint().exact(), Some(2));
-        assert!(inbound.take_interim().is_empty());
+        assert!(inbound.before_response().interim.is_empty());
     }
 
     #[tokio::test]
@@ -262,7 +261,7 @@ mod tests {
             .await
             .expect("writing");
         let head = head(&inbound).await;
-        let _content = inbound.content(head.framing, false).expect("content");
+        let _content = inbound.content(head.framing, false).0.expect("content");
         assert!(!inbound.has_been_left());
         drop(caller);
         while !inbound.has_been_left() {
@@ -275,7 +274,7 @@ mod tests {
         let (mut caller, inbound, _writer) = conversation().await;
         caller.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
         let head = head(&inbound).await;
-        assert!(inbound.content(head.framing, false).is_none());
+        assert!(inbound.content(head.framing, false).0.is_none());
         let much = tokio::spawn(async move { caller.write_all(&vec![b'x'; 16 << 20]).await });
         until(&inbound, |inbound| inbound.open().buffer.len() >= MOST_AHEAD).await;
         for _ in 0..100 {

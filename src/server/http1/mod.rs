@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -34,7 +34,7 @@ use crate::lifecycle::Held;
 
 use answer::{Afterwards, Asked};
 use head::Head;
-use inbound::{Inbound, NoHead, Watched};
+use inbound::{Before, Inbound, NoHead, Watched};
 use sending::{Interrupted, Sending};
 
 pub(super) use content::Content;
@@ -150,14 +150,14 @@ impl<'server, A: Answer> Connection<'server, A> {
         let head_timeout = self.server.limits.header_timeout;
         // Counts from the first byte, on a connection's first request from its beginning.
         let first = self.first.take();
-        let mut begun = inbound.has_begun();
-        let mut end = None;
+        let (mut begun, mut end) = (false, None);
         poll_fn(|cx| {
-            if let Poll::Ready(head) = inbound.poll_head(cx) {
+            let had_begun = begun;
+            if let Poll::Ready(head) = inbound.poll_head(cx, &mut begun) {
                 return Poll::Ready(head);
             }
-            if !begun && inbound.has_begun() {
-                (begun, end) = (true, None);
+            if begun && !had_begun {
+                end = None;
             }
             let time = if begun { head_timeout } else { IDLE };
             let end = *end.get_or_insert_with(|| first.unwrap_or_else(|| Instant::now() + time));
@@ -178,11 +178,11 @@ impl<'server, A: Answer> Connection<'server, A> {
     async fn exchange(&mut self, head: Head) -> Ended {
         let Head { request, framing, keeps_alive, expects_continue, upgrades } = head;
         let asked = Asked { method: request.method().clone(), version: request.version() };
-        let content = self.inbound.content(framing, expects_continue);
+        let (content, interim) = self.inbound.content(framing, expects_continue);
         self.look = None;
         let mut request = Box::new(request.map(|()| AnyContent::of_http1(content, self.remote)));
         if asked.version == Version::HTTP_11 {
-            request.body_mut().tells_by(self.inbound.interim());
+            request.body_mut().tells_by(interim);
         }
         let mut taker = None;
         if upgrades {
@@ -204,19 +204,14 @@ impl<'server, A: Answer> Connection<'server, A> {
         // Boxed: most of a connection's time is not spent here, and its memory should not be kept for it.
         let mut answering = Box::pin(self.server.answer.answer(request));
         poll_fn(|cx| {
-            let answered = answering.as_mut().poll(cx);
-            // This has whoever sends interim responses wake us: only then may it be looked for them.
-            let is_gone = answered.is_pending() && self.poll_gone(cx).is_ready();
-            // Those that came with the response go before it, too.
-            for (status, fields) in self.inbound.take_interim() {
-                answer::interim(&mut self.outgoing, status, &fields);
-            }
-            if let Poll::Ready(response) = answered {
+            if let Poll::Ready(response) = answering.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
-            if is_gone {
+            let mut interim = Vec::new();
+            if self.poll_gone(cx, &mut interim).is_ready() {
                 return Poll::Ready(None);
             }
+            self.announce(interim);
             match self.outgoing.poll_write(&mut self.writer, cx) {
                 Poll::Ready(Err(_)) => Poll::Ready(None),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
@@ -225,16 +220,26 @@ impl<'server, A: Answer> Connection<'server, A> {
         .await
     }
 
+    /// Writes interim responses.
+    fn announce(&mut self, interim: Vec<(StatusCode, HeaderMap)>) {
+        for (status, fields) in interim {
+            answer::interim(&mut self.outgoing, status, &fields);
+        }
+    }
+
     /// Writes a response, content and all.
     async fn respond(&mut self, asked: Asked, response: Response<A::Body>, keeps_alive: bool) -> Ended {
+        let Before { interim, is_held_back, is_coming } = self.inbound.before_response();
+        // Those that came with the response go before it, too.
+        self.announce(interim);
         let (mut parts, body) = response.into_parts();
         let expendable = parts.extensions.remove::<Expendable>();
         let coding = answer::coding(&asked, &parts, &body.size_hint());
         let closes = !keeps_alive
             || coding == Coding::UntilClose
             || self.server.lifecycle.is_ending()
-            || self.inbound.is_held_back()
-            || self.inbound.is_coming();
+            || is_held_back
+            || is_coming;
         let afterwards = match parts.status {
             StatusCode::SWITCHING_PROTOCOLS => Afterwards::Switch,
             _ if closes => Afterwards::Close,
@@ -246,7 +251,7 @@ impl<'server, A: Answer> Connection<'server, A> {
         if self.write_content(body, coding, expendable).await.is_err() {
             return if coding == Coding::UntilClose { Ended::Reset } else { Ended::Broken };
         }
-        match self.clear().await {
+        match if is_coming { self.clear().await } else { Ended::Kept } {
             Ended::Kept if closes => Ended::Closing,
             ended => ended,
         }
@@ -268,15 +273,15 @@ impl<'server, A: Answer> Connection<'server, A> {
             if expendable.as_mut().is_some_and(|until| until.poll_unpin(cx).is_ready()) {
                 return Poll::Ready(Err(Interrupted));
             }
-            // A caller that is gone is noticed while there is nothing to write, too.
-            self.poll_gone(cx).map(|()| Err(Interrupted))
+            // A caller that is gone is noticed while there is nothing to write, too. Interim responses come too late.
+            self.poll_gone(cx, &mut Vec::new()).map(|()| Err(Interrupted))
         })
         .await
     }
 
-    /// Ready once the caller has gone away while a request is answered.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.inbound.poll_gone(cx) {
+    /// Ready once the caller has gone away while a request is answered. Takes interim responses that are to be written.
+    fn poll_gone(&mut self, cx: &mut Context<'_>, interim: &mut Vec<(StatusCode, HeaderMap)>) -> Poll<()> {
+        match self.inbound.poll_gone(cx, interim) {
             Poll::Ready(Watched::Gone) => return Poll::Ready(()),
             Poll::Ready(Watched::NoMore) => {}
             Poll::Pending => return Poll::Pending,
@@ -299,7 +304,7 @@ impl<'server, A: Answer> Connection<'server, A> {
             let cleared = poll_fn(|cx| match self.inbound.poll_is_clear(cx) {
                 Poll::Ready(true) => Poll::Ready(Ended::Kept),
                 Poll::Ready(false) => Poll::Ready(Ended::Closing),
-                Poll::Pending => self.poll_gone(cx).map(|()| Ended::Broken),
+                Poll::Pending => self.poll_gone(cx, &mut Vec::new()).map(|()| Ended::Broken),
             });
             match timeout(STANDSTILL, cleared).await {
                 Ok(ended) => return ended,

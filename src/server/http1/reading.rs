@@ -108,7 +108,7 @@ impl Reading {
                     }
                     if self.content_waits.take().is_some() || over {
                         // From now on it is the conversation that has to watch for the end.
-                        wake(&mut self.conversation_waits);
+                        wake_another(&mut self.conversation_waits, cx);
                     }
                     return Poll::Ready(piece.map(|piece| {
                         Ok(match piece {
@@ -175,6 +175,14 @@ impl State {
 pub(super) fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
     if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
         *slot = Some(cx.waker().clone());
+    }
+}
+
+/// Wakes whoever waits, but for the task that is at work already: a conversation looks after its caller each time that it has
+/// looked for the answer.
+fn wake_another(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    if slot.as_ref().is_some_and(|waker| !waker.will_wake(cx.waker())) {
+        wake(slot);
     }
 }
 

@@ -69,7 +69,9 @@ impl<'body, B: Body<Data = Bytes>> Sending<'body, B> {
             }
             let written = match ready!(self.body.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.encoder.data(data, outgoing),
+                    Ok(data) => self.encoder.data(data, outgoing).and_then(|()| {
+                        if self.body.is_end_stream() { self.encoder.end(&HeaderMap::new(), outgoing) } else { Ok(()) }
+                    }),
                     Err(frame) => self.encoder.end(&frame.into_trailers().unwrap_or_default(), outgoing),
                 },
                 Some(Err(_)) => {
