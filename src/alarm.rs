@@ -2,6 +2,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::ptr;
 use std::task::{Context, Poll, Waker};
 
 use tokio::task::coop::has_budget_remaining;
@@ -13,7 +14,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Alarm {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whom the timer wakes: it need not be told twice.
-    wakes: Option<Waker>,
+    wakes: Option<Id>,
+}
+
+/// Tells a task from another one while somebody holds its waker. The timer does until it has gone off, so that there is no need to
+/// hold it here: to hold one is to write to the task's memory.
+#[derive(Debug, PartialEq, Eq)]
+struct Id([usize; 2]);
+
+impl Id {
+    fn of(waker: &Waker) -> Self {
+        Self([waker.data().addr(), ptr::from_ref(waker.vtable()).addr()])
+    }
 }
 
 impl Alarm {
@@ -28,8 +40,8 @@ impl Alarm {
             timer.as_mut().reset(end);
             self.wakes = None;
         }
-        let is_told = self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if is_told && !timer.is_elapsed() {
+        let asks = Id::of(cx.waker());
+        if self.wakes.as_ref() == Some(&asks) && !timer.is_elapsed() {
             return Poll::Pending;
         }
         self.wakes = None;
@@ -37,7 +49,7 @@ impl Alarm {
             // A task that has had its turn is woken for that, and not by the timer.
             let is_told = has_budget_remaining();
             if timer.as_mut().poll(cx).is_pending() {
-                self.wakes = is_told.then(|| cx.waker().clone());
+                self.wakes = is_told.then_some(asks);
                 return Poll::Pending;
             }
             if Instant::now() >= end {

@@ -177,6 +177,10 @@ impl Drop for Inbound {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use http_body::Body as _;
     use tokio::io::AsyncWriteExt;
@@ -241,16 +245,46 @@ mod tests {
         let first = head(&inbound).await;
         let (old, interim) = inbound.content(first.framing, false);
         let mut old = old.expect("content");
-        let frame = poll_fn(|cx| std::pin::Pin::new(&mut old).poll_frame(cx)).await.expect("a frame").expect("content");
+        let frame = poll_fn(|cx| Pin::new(&mut old).poll_frame(cx)).await.expect("a frame").expect("content");
         assert_eq!(frame.into_data().expect("data"), "ab");
         let second = head(&inbound).await;
         let new = inbound.content(second.framing, false).0.expect("content");
         interim.send(StatusCode::EARLY_HINTS, HeaderMap::new());
-        assert!(old.is_end_stream() && poll_fn(|cx| std::pin::Pin::new(&mut old).poll_frame(cx)).await.is_none());
+        assert!(old.is_end_stream() && poll_fn(|cx| Pin::new(&mut old).poll_frame(cx)).await.is_none());
         drop(old);
         assert!(matches!(inbound.open().content, State::Coming(_)));
         assert_eq!(new.size_hint().exact(), Some(2));
         assert!(inbound.before_response().interim.is_empty());
+    }
+
+    /// Counts how often somebody is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_at_work_is_not_woken_by_what_it_takes() {
+        let (mut caller, inbound, _writer) = conversation().await;
+        let request = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab";
+        caller.write_all(request.repeat(2).as_bytes()).await.expect("writing");
+        let conversation = Arc::new(Woken::default());
+        for (takes, woken) in [(conversation.clone(), 0), (Arc::new(Woken::default()), 1)] {
+            let head = head(&inbound).await;
+            let mut content = inbound.content(head.framing, false).0.expect("content");
+            let waker = conversation.clone().into();
+            let watched = inbound.poll_gone(&mut Context::from_waker(&waker), &mut Vec::new());
+            assert!(matches!(watched, Poll::Ready(Watched::NoMore)), "somebody has the content");
+            let waker = takes.into();
+            let taken = Pin::new(&mut content).poll_frame(&mut Context::from_waker(&waker));
+            assert!(taken.is_ready() && content.is_end_stream());
+            drop(content);
+            assert_eq!(conversation.0.load(Ordering::Relaxed), woken);
+        }
     }
 
     #[tokio::test]
