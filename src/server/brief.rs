@@ -20,9 +20,10 @@ pub(super) async fn converse<A: Answer, C: Future<Output = ()>>(
     longest: Duration,
     conversation: impl FnOnce(Arc<Server<A>>) -> C,
 ) {
-    let Server { answer, limits, lifecycle, date } = &*server;
+    let Server { answer, limits, lifecycle, date, .. } = &*server;
     let end = Lifecycle::new();
-    let brief = Server { answer: answer.clone(), limits: *limits, lifecycle: end.clone(), date: date.clone() };
+    let brief =
+        Server { answer: answer.clone(), limits: *limits, lifecycle: end.clone(), date: date.clone(), crew: None };
     let mut conversation = pin!(conversation(Arc::new(brief)));
     tokio::select! {
         () = &mut conversation => return,

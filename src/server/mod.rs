@@ -39,6 +39,7 @@ use crate::lifecycle::{Held, Lifecycle, Running};
 use crate::workers::{Count, Crew, Workers};
 
 use date::Date;
+use http1::Moving;
 use listen::Accepting;
 use peer::{Denied, Peers};
 use socket::{Accepted, Reader, Stream};
@@ -106,6 +107,8 @@ struct Server<A> {
     limits: Limits,
     lifecycle: Lifecycle,
     date: Arc<Date>,
+    /// Who could go on with a connection, where it may go to others.
+    crew: Option<Crew>,
 }
 
 /// What a connection has to pass.
@@ -129,11 +132,12 @@ pub async fn serve<A: Answer>(
     clock: SharedClock,
     workers: &Workers,
 ) -> io::Result<Drained> {
-    let server = Arc::new(Server { answer, limits, lifecycle, date: Arc::new(Date::new(clock)) });
+    let (mut door, crew) = (JoinSet::new(), workers.crew().clone());
+    let date = Arc::new(Date::new(clock));
+    let server = Arc::new(Server { answer, limits, lifecycle, date, crew: Some(crew.clone()) });
     let (running, mut stillness) = Running::first();
-    let (mut door, crew) = (JoinSet::new(), workers.crew());
     // Where connections are served, too: half of the way to another thread is to wake it.
-    crew.host(keep_door(listeners, server.clone(), running, crew.clone()), &mut door);
+    workers.crew().host(keep_door(listeners, server.clone(), running, crew), &mut door);
     tokio::select! {
         Some(kept) = door.join_next() => kept??,
         () = server.lifecycle.ending() => {}
@@ -210,8 +214,39 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, stream: Stream, held: Held)
     if ahead.starts_with(PREFACE) {
         http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held).await;
     } else {
-        http1::Connection::new(&server, (reader, writer), remote, ahead, held, (alarm, deadline)).serve().await;
+        let connection = http1::Connection::new(&server, (reader, writer), remote, ahead, held, (alarm, deadline));
+        if let Some(moving) = connection.serve().await {
+            hand_over(&server, moving);
+        }
     }
+}
+
+/// Has another worker go on with a connection.
+fn hand_over<A: Answer>(server: &Arc<Server<A>>, moving: Moving) {
+    let (to, running) = (moving.to, moving.held.running().clone());
+    // Boxed by one that says so: the future would be a part of itself.
+    let resumed = resume(server.clone(), moving);
+    if let Some(crew) = &server.crew {
+        crew.serve_by(to, async move {
+            running.unless_cut_off(resumed).await;
+        });
+    }
+}
+
+/// Goes on with a connection that another worker had no time for.
+fn resume<A: Answer>(server: Arc<Server<A>>, moving: Moving) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let Moving { accepted, ahead, held, .. } = moving;
+        let stream = match accepted.into_stream() {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "a connection was gone between two requests"),
+        };
+        let remote = stream.remote();
+        let connection = http1::Connection::resumed(&server, stream.split(), remote, ahead, held);
+        if let Some(moving) = connection.serve().await {
+            hand_over(&server, moving);
+        }
+    })
 }
 
 /// What a caller begins with, until it is known which version it speaks; nothing if it says nothing.
@@ -293,11 +328,13 @@ mod tests {
     use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::{http1, http2};
     use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream, UnixStream};
 
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::{Config, Overrides};
+    use crate::workers;
 
     /// Says whether a request comes from another machine.
     #[derive(Clone)]
@@ -319,7 +356,7 @@ mod tests {
         let assignments = vec!["upstream.endpoint=http://127.0.0.1:9".to_owned()];
         let config = Config::isolated(&Overrides { assignments, ..Overrides::default() }).expect("a configuration");
         let date = Arc::new(Date::new(Arc::new(ManualClock::stopped())));
-        Arc::new(Server { answer: Where, limits: config.limits, lifecycle: Lifecycle::new(), date })
+        Arc::new(Server { answer: Where, limits: config.limits, lifecycle: Lifecycle::new(), date, crew: None })
     }
 
     /// What a caller is answered whose address is said to be `peer`.
@@ -353,6 +390,80 @@ mod tests {
         let held = Held::new(place, Running::first().0, Count::default().enter());
         let size = size_of_val(&converse(server, Stream::Unix(stream), held));
         assert!(size < 3 << 10, "{size} bytes");
+    }
+
+    /// Says which worker answers.
+    #[derive(Clone)]
+    struct Who;
+
+    impl Answer for Who {
+        type Body = AnyBody;
+
+        async fn answer(&self, request: Box<Request<Content>>) -> Response<AnyBody> {
+            Response::new(AnyBody::from(format!("{} of {}", request.uri(), workers::index())))
+        }
+
+        fn refuse(&self, error: ProxyError) -> Response<AnyBody> {
+            error.into_response()
+        }
+    }
+
+    /// Reads until `end` has come.
+    async fn read_until(caller: &mut TcpStream, end: &str) -> String {
+        let mut read = Vec::new();
+        while !read.ends_with(end.as_bytes()) {
+            let more = timeout(Duration::from_secs(20), caller.read_buf(&mut read)).await;
+            assert!(matches!(more, Ok(Ok(1..))), "{}", read.escape_ascii());
+        }
+        String::from_utf8(read).expect("text")
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_on_with_another_worker_where_it_was() {
+        let workers = Workers::start_some(2).expect("threads");
+        let (crew, places) = (workers.crew().clone(), Arc::new(Semaphore::new(1)));
+        let Server { limits, lifecycle, date, .. } = &*server();
+        let (lifecycle, date) = (lifecycle.clone(), date.clone());
+        let server = Arc::new(Server { answer: Who, limits: *limits, lifecycle, date, crew: Some(crew.clone()) });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let mut caller = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a connection");
+        let (stream, peer) = listener.accept().await.expect("a caller");
+        let accepted = Accepted::Tcp { stream: stream.into_std().expect("a stream"), peer };
+        let place = places.clone().try_acquire_owned().expect("a place");
+        let (running, mut stillness) = Running::first();
+        let held = Held::new(place, running, Count::default().enter());
+        crew.serve_by(0, async move {
+            converse(server, accepted.into_stream().expect("a stream"), held).await;
+        });
+
+        caller.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
+        assert!(read_until(&mut caller, "/a of 0").await.starts_with("HTTP/1.1 200"));
+        // With the beginning of the next one.
+        crew.relieve(0).await;
+        caller.write_all(b"GET /b HTTP/1.1\r\nhost: a\r\n\r\nGET /c HTTP/1.1\r\nho").await.expect("writing");
+        read_until(&mut caller, "/b of 0").await;
+        caller.write_all(b"st: a\r\n\r\n").await.expect("writing");
+        read_until(&mut caller, "/c of 1").await;
+        // And back, as long as there is somebody who has room.
+        crew.relieve(1).await;
+        for (request, answer) in [("/d", "/d of 1"), ("/e", "/e of 0")] {
+            let request = format!("GET {request} HTTP/1.1\r\nhost: a\r\n\r\n");
+            caller.write_all(request.as_bytes()).await.expect("writing");
+            read_until(&mut caller, answer).await;
+        }
+        crew.pretend(0, 999);
+        crew.pretend(1, 999);
+        crew.relieve(0).await;
+        for _ in 0..2 {
+            caller.write_all(b"GET /f HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
+            read_until(&mut caller, "/f of 0").await;
+        }
+
+        assert_eq!(places.available_permits(), 0);
+        drop(caller);
+        // It held its place all the time, and the end would have waited for it.
+        stillness.reached().await;
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]

@@ -61,8 +61,8 @@ pub(super) async fn turn_away<A: Answer>(
     let held = Held::new(place, running, server.answer.connections().enter());
     let lifecycle = Lifecycle::new();
     let answer = Refusing { answer: server.answer.clone(), uid };
-    let refusing =
-        Arc::new(Server { answer, limits: server.limits, lifecycle: lifecycle.clone(), date: server.date.clone() });
+    let (limits, date) = (server.limits, server.date.clone());
+    let refusing = Arc::new(Server { answer, limits, lifecycle: lifecycle.clone(), date, crew: None });
     let told = async {
         let (mut alarm, deadline) = (Alarm::default(), Instant::now() + PATIENCE);
         let Some(ahead) = beginning(&refusing, &mut reader, &mut alarm, deadline).await else { return };

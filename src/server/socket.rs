@@ -163,6 +163,22 @@ impl Write for Writer {
     }
 }
 
+impl Accepted {
+    /// A connection that is given up by this runtime, so that another one can take it over. Nothing must be left to write.
+    pub(super) fn again(reader: Reader, writer: Writer) -> io::Result<Self> {
+        match (reader, writer) {
+            (Reader::Tcp(reader), Writer::Tcp(writer)) => {
+                let stream = reader.reunite(writer).map_err(io::Error::other)?.into_std()?;
+                Ok(Self::Tcp { peer: stream.peer_addr()?, stream })
+            }
+            (Reader::Unix(reader), Writer::Unix(writer)) => {
+                reader.reunite(writer).map_err(io::Error::other)?.into_std().map(Self::Unix)
+            }
+            _ => Err(io::Error::other("halves of different connections")),
+        }
+    }
+}
+
 impl Writer {
     /// Says that nothing more will be written.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,7 @@
 //! resource's connection behind it, happens on one thread: nobody is woken across processors, and nothing is shared that need
 //! not be.
 
+mod load;
 mod own;
 mod present;
 
@@ -18,12 +19,16 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use load::Load;
 pub(crate) use own::Apart;
 pub use own::{Near, PerWorker, Shared};
 pub use present::{Count, Present};
 
 /// Which of them accepts connections.
 const HOST: usize = 0;
+/// So many connections more than another one a worker may have: few do best with one, but one should not have all of many that may
+/// wake up together.
+const MOST_AHEAD: usize = 256;
 /// How long what a thread leaves behind may take to end.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -78,6 +83,7 @@ struct Worker {
     runtime: Handle,
     arrivals: mpsc::UnboundedSender<Arrival>,
     connections: Count,
+    load: Apart<Load>,
 }
 
 /// A connection that is to be served.
@@ -105,7 +111,7 @@ impl Workers {
         Self::start_some(count())
     }
 
-    fn start_some(count: usize) -> io::Result<Self> {
+    pub(crate) fn start_some(count: usize) -> io::Result<Self> {
         let mut threads = Vec::new();
         let workers = (0..count).map(|index| {
             let (thread, worker) = Thread::start(index)?;
@@ -141,20 +147,59 @@ impl Crew {
         };
     }
 
-    /// Has `connection` served by whoever serves the fewest, the host before others: nobody must be woken then.
+    /// Has `connection` served by the first who has room, the host before others: nobody must be woken then, and whoever does more
+    /// sleeps less. Those who have much to do, or many more connections than others, are spared.
     pub fn serve(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let fewest = self.0.iter().enumerate().min_by_key(|(_, worker)| worker.connections.get());
-        let Some((number, worker)) = fewest else {
+        let _ = self.look();
+        let counts = || self.0.iter().map(|worker| worker.connections.get());
+        let Some(fewest) = counts().min() else {
             tokio::spawn(connection);
             return;
         };
+        let roomy = counts()
+            .zip(self.0.iter())
+            .position(|(count, Worker { load: Apart(load), .. })| count < fewest + MOST_AHEAD && !load.is_high());
+        // Where all have much to do, those with the fewest are the best guess.
+        let number = roomy.or_else(|| counts().position(|count| count == fewest)).unwrap_or(HOST);
+        self.serve_by(number, connection);
+    }
+
+    /// Has `connection` served by this one.
+    pub fn serve_by(&self, number: usize, connection: impl Future<Output = ()> + Send + 'static) {
+        let Some(worker) = self.0.get(number) else { return };
         let present = worker.connections.enter();
-        if number == HOST {
+        if INDEX.get() == Some(number) {
             worker.runtime.spawn(serve(connection, present));
         } else {
             // Several at once wake it once. One that has ended has nobody left to serve.
             let _ = worker.arrivals.send((Box::pin(connection), present));
         }
+    }
+
+    /// Who should go on with a connection of this worker's that has nothing to do at the moment, if this one has too much.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<usize> {
+        let own = INDEX.get().filter(|_| self.look())?;
+        let mut others = self.0.iter().enumerate().filter(|(number, _)| *number != own);
+        others.find(|(_, Worker { load: Apart(load), .. })| load.is_low()).map(|(number, _)| number)
+    }
+
+    /// Whether this worker should hand a connection over.
+    fn look(&self) -> bool {
+        let own = INDEX.get().and_then(|number| self.0.get(number));
+        own.is_some_and(|worker| self.0.len() > 1 && worker.load.0.look(|| worker.connections.get()))
+    }
+
+    /// Has this worker hand over what it can next.
+    #[cfg(test)]
+    pub(crate) async fn relieve(&self, number: usize) {
+        self.0[number].runtime.spawn(async { load::relieve() }).await.expect("a worker");
+    }
+
+    /// As if this worker had so much to do, in thousandths of a processor, until it looks itself.
+    #[cfg(test)]
+    pub(crate) fn pretend(&self, number: usize, thousandths: u64) {
+        self.0[number].load.0.pretend(thousandths);
     }
 }
 
@@ -167,7 +212,8 @@ impl Thread {
     fn start(index: usize) -> io::Result<(Self, Worker)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (arrivals, arriving) = mpsc::unbounded_channel();
-        let worker = Worker { runtime: runtime.handle().clone(), arrivals, connections: Count::default() };
+        let (connections, load) = (Count::default(), Apart(Load::default()));
+        let worker = Worker { runtime: runtime.handle().clone(), arrivals, connections, load };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             INDEX.set(Some(index));
@@ -219,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_serves_the_fewest_serves_the_next() {
+    fn whoever_has_room_serves_the_next() {
         let workers = Workers::start_some(3).unwrap();
         let (tell, told) = mpsc::channel();
         let leave = Arc::new(Notify::new());
@@ -231,15 +277,24 @@ mod tests {
             });
             told.recv().unwrap()
         };
-        assert_eq!([connect(), connect(), connect()], [0, 1, 2], "the host first");
-        assert_eq!(connections(&workers), [1, 1, 1]);
-        // Whoever waits the longest leaves, and its place is taken.
-        leave.notify_one();
-        while connections(&workers) == [1, 1, 1] {
+        assert_eq!([connect(), connect(), connect()], [0; 3], "the host as long as it can");
+        workers.crew.pretend(0, 999);
+        assert_eq!([connect(), connect()], [1; 2]);
+        workers.crew.pretend(1, 999);
+        assert_eq!(connect(), 2);
+        workers.crew.pretend(2, 999);
+        assert_eq!([connect(), connect()], [2, 1], "all have much to do: whoever serves the fewest");
+        assert_eq!(connections(&workers), [3, 3, 2]);
+        // All of them leave.
+        leave.notify_waiters();
+        while connections(&workers) != [0; 3] {
             thread::yield_now();
         }
-        let free = connections(&workers).iter().position(|count| *count == 0);
-        assert_eq!(Some(connect()), free);
+        assert_eq!(connect(), 0);
+        workers.crew.pretend(0, 500);
+        workers.crew.pretend(1, 100);
+        let served: Vec<_> = (1..=MOST_AHEAD).map(|_| connect()).collect();
+        assert_eq!((served.iter().filter(|worker| **worker == 0).count(), served.last()), (MOST_AHEAD - 1, Some(&1)));
     }
 
     #[test]

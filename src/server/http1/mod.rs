@@ -24,13 +24,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::content::Content as AnyContent;
-use super::socket::{Reader, Rewound, Writer};
+use super::socket::{Accepted, Reader, Rewound, Writer};
 use super::{Answer, Expendable, Remote, Server, Switch};
 use crate::alarm::Alarm;
 use crate::error::{ProxyError, RequestPart};
 use crate::http1::encoding::Coding;
 use crate::http1::outgoing::Outgoing;
 use crate::lifecycle::Held;
+use crate::workers::Crew;
 
 use answer::{Afterwards, Asked};
 use head::Head;
@@ -68,6 +69,16 @@ pub(super) struct Connection<'server, A> {
     first: Option<Instant>,
 }
 
+/// A connection that another worker is to go on with.
+pub(super) struct Moving {
+    /// Which one.
+    pub(super) to: usize,
+    pub(super) accepted: Accepted,
+    /// What was read of the next request.
+    pub(super) ahead: BytesMut,
+    pub(super) held: Held,
+}
+
 /// How an exchange ended.
 enum Ended {
     /// Another may follow.
@@ -97,8 +108,20 @@ impl<'server, A: Answer> Connection<'server, A> {
         Self { server, inbound, writer, remote, outgoing, held, alarm, look: None, first: Some(deadline) }
     }
 
-    /// Reads requests and writes responses until there are no more.
-    pub(super) async fn serve(mut self) {
+    /// A connection that has carried requests before, for which another worker had no time. `ahead` was read from it.
+    pub(super) fn resumed(
+        server: &'server Server<A>,
+        (reader, writer): (Reader, Writer),
+        remote: Option<Remote>,
+        ahead: BytesMut,
+        held: Held,
+    ) -> Self {
+        let (inbound, outgoing) = (Inbound::new(reader, ahead), Outgoing::default());
+        Self { server, inbound, writer, remote, outgoing, held, alarm: Alarm::default(), look: None, first: None }
+    }
+
+    /// Reads requests and writes responses until there are no more, or another worker should.
+    pub(super) async fn serve(mut self) -> Option<Moving> {
         let server = self.server;
         // Waited for once for all requests: this is one task from beginning to end.
         let (mut ending, mut waits) = (pin!(server.lifecycle.ending()), false);
@@ -112,20 +135,45 @@ impl<'server, A: Answer> Connection<'server, A> {
             };
             let ended = match self.head(ends).await {
                 Ok(head) => self.exchange(head).await,
-                Err(NoHead::End) => return self.close(),
+                Err(NoHead::End) => {
+                    self.close();
+                    return None;
+                }
                 Err(NoHead::Refused(error)) => self.tell(error).await,
             };
             match ended {
-                Ended::Kept => {}
-                Ended::Closing => return self.linger().await,
-                Ended::Broken => return,
-                Ended::Reset => return self.writer.reset(),
+                Ended::Kept => {
+                    if let Some(to) = server.crew.as_ref().and_then(Crew::elsewhere) {
+                        return self.moves(to);
+                    }
+                }
+                Ended::Closing => {
+                    self.linger().await;
+                    return None;
+                }
+                Ended::Broken => return None,
+                Ended::Reset => {
+                    self.writer.reset();
+                    return None;
+                }
                 Ended::Switched(taker) => {
-                    let (Some(reader), ahead) = self.inbound.into_reader() else { return };
+                    let (Some(reader), ahead) = self.inbound.into_reader() else { return None };
                     // Whoever wanted it may be gone: then it closes here.
                     let _ = taker.send(Rewound::new(ahead, reader, self.writer));
-                    return;
+                    return None;
                 }
+            }
+        }
+    }
+
+    /// Gives the connection up for another worker, between two requests.
+    fn moves(self, to: usize) -> Option<Moving> {
+        let (Some(reader), ahead) = self.inbound.into_reader() else { return None };
+        match Accepted::again(reader, self.writer) {
+            Ok(accepted) => Some(Moving { to, accepted, ahead, held: self.held }),
+            Err(error) => {
+                tracing::debug!(%error, "a connection was gone between two requests");
+                None
             }
         }
     }
