@@ -3,8 +3,8 @@
 //! # One request's walk
 //!
 //! A caller connects, over TCP or a Unix socket; [`server`] accepts the connection, within its limits and deadlines, in the
-//! first of the [`workers`], and gives it to the one that has the fewest, where it stays: a thread with a runtime and connections
-//! to the resource of its own. There it asks the kernel whose process it is if that matters, and reads requests off it: over
+//! first of the [`workers`], and gives it to the first that has time for it: a thread with a runtime and connections to the resource
+//! of its own, where it stays unless that has too much to do. There it asks the kernel whose process it is if that matters, and reads requests off it: over
 //! HTTP/1.1 with a strict reader of our own, over HTTP/2 with the library's. Each goes to [`app::App`], whose `walk` is all that
 //! happens to it, outermost step first:
 //!
@@ -53,7 +53,7 @@
 //! | [`config`] | layers of text in, a [`config::Config`] that cannot be wrong out |
 //! | [`confine`] | what the process may do once it has started |
 //! | [`tls`], [`error`], [`clock`], `alarm`, [`lifecycle`] | whom we trust; how failures are answered; what time it is; deadlines that move; whether the end has begun |
-//! | [`workers`] | the threads that serve callers, one for each processor, and what each has of its own |
+//! | [`workers`] | the threads that serve callers, one for each processor, how much each has to do, and what each has of its own |
 //! | [`emulator`] | a small faithful Azure, for the demo and for tests; nothing above knows it but [`cli`] |
 //!
 //! # What always holds

@@ -10,15 +10,16 @@ use rustix::time::{ClockId, clock_gettime};
 /// The clocks are looked at once for so many occasions, as that costs time, too.
 const OCCASIONS: u32 = 16;
 /// How far apart two looks are at least.
-const SPAN: Duration = Duration::from_millis(50);
+const SPAN: Duration = Duration::from_millis(100);
 /// After that, what was seen is forgotten: nobody looks at the clocks of a worker that has nothing to do.
 const FORGOTTEN: Duration = Duration::from_secs(1);
 /// Thousandths of a processor. Who has more than this is given nothing that others could do…
 const HIGH: u64 = 900;
 /// …as those can that have less than this.
 const LOW: u64 = 600;
-/// For so many looks nothing more is handed over: it takes a while until it shows.
-const SETTLES: u32 = 4;
+/// It must have had so much for this many looks, one behind the other, before connections are handed over: when many begin together
+/// there is much to do for a moment. And after that for as many again, as it takes a while until it shows.
+const LOOKS: u32 = 5;
 
 /// What one worker has to do.
 #[derive(Debug)]
@@ -35,14 +36,15 @@ struct Known {
     at: Option<Instant>,
     /// How much time it had had by then.
     had: Duration,
-    settles: u32,
+    /// How many looks in a row have seen too much to do.
+    high: u32,
     /// How many connections others should take.
     surplus: usize,
 }
 
 thread_local! {
     static KNOWN: Cell<Known> =
-        const { Cell::new(Known { occasions: 0, at: None, had: Duration::ZERO, settles: 0, surplus: 0 }) };
+        const { Cell::new(Known { occasions: 0, at: None, had: Duration::ZERO, high: 0, surplus: 0 }) };
 }
 
 impl Default for Load {
@@ -106,11 +108,10 @@ impl Load {
         if let Some(passed) = passed {
             let share = thousandths(had.saturating_sub(known.had), passed);
             self.is(share);
-            known.settles = known.settles.saturating_sub(1);
-            if share > HIGH && known.settles == 0 {
+            known.high = if share > HIGH { known.high + 1 } else { 0 };
+            if known.high == LOOKS {
                 // Half of what it has; there may be nobody who could take it.
-                known.surplus = connections() / 2;
-                known.settles = SETTLES;
+                (known.high, known.surplus) = (0, connections() / 2);
             }
         }
         (known.at, known.had) = (Some(now), had);
@@ -153,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_connections_of_a_busy_worker_are_for_others_and_then_no_more_for_a_while() {
+    fn half_of_the_connections_are_for_others_once_a_worker_has_been_busy_for_a_while() {
         let load = Load::default();
-        let mut known = Known { occasions: 0, at: None, had: Duration::ZERO, settles: 0, surplus: 0 };
+        let mut known = Known { occasions: 0, at: None, had: Duration::ZERO, high: 0, surplus: 0 };
         let mut look = |had_all: bool| {
             // As if it had begun long ago, and had had all or nothing of the time since.
             let long = SPAN * 100;
@@ -171,14 +172,20 @@ mod tests {
             std::mem::take(&mut known.surplus)
         };
         assert_eq!(look(true), 0, "nobody knows since when");
-        assert_eq!(look(true), 4);
-        for _ in 1..SETTLES {
-            assert_eq!(look(true), 0, "it takes a while until it shows");
+        for _ in 0..2 {
+            for _ in 1..LOOKS {
+                assert_eq!(look(true), 0, "it may be for a moment");
+            }
+            assert_eq!(look(true), 4);
         }
-        assert_eq!(look(true), 4);
-        for _ in 0..=SETTLES {
-            assert_eq!(look(false), 0);
+        for _ in 1..LOOKS {
+            assert_eq!(look(true), 0);
         }
+        assert_eq!(look(false), 0);
+        for _ in 1..LOOKS {
+            assert_eq!(look(true), 0, "it was interrupted");
+        }
+        assert_eq!(look(false), 0);
         assert!(load.is_low());
     }
 }

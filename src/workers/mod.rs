@@ -255,7 +255,7 @@ impl Drop for Workers {
 mod tests {
     use std::sync::mpsc;
 
-    use tokio::sync::Notify;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -268,12 +268,12 @@ mod tests {
     fn whoever_has_room_serves_the_next() {
         let workers = Workers::start_some(3).unwrap();
         let (tell, told) = mpsc::channel();
-        let leave = Arc::new(Notify::new());
+        let leave = Arc::new(Semaphore::new(0));
         let connect = || {
             let (tell, leave) = (tell.clone(), leave.clone());
             workers.crew.serve(async move {
                 tell.send(index()).unwrap();
-                leave.notified().await;
+                leave.acquire().await.unwrap().forget();
             });
             told.recv().unwrap()
         };
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!([connect(), connect()], [2, 1], "all have much to do: whoever serves the fewest");
         assert_eq!(connections(&workers), [3, 3, 2]);
         // All of them leave.
-        leave.notify_waiters();
+        leave.add_permits(8);
         while connections(&workers) != [0; 3] {
             thread::yield_now();
         }
