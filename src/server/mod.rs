@@ -9,6 +9,7 @@ mod http1;
 mod http2;
 pub mod list;
 mod listen;
+mod moving;
 mod peer;
 mod refusing;
 mod socket;
@@ -36,11 +37,11 @@ use crate::clock::SharedClock;
 use crate::config::Limits;
 use crate::error::ProxyError;
 use crate::lifecycle::{Held, Lifecycle, Running};
-use crate::workers::{Count, Crew, Workers};
+use crate::workers::{self, Count, Crew, Workers};
 
 use date::Date;
-use http1::Moving;
 use listen::Accepting;
+use moving::Moving;
 use peer::{Denied, Peers};
 use socket::{Accepted, Reader, Stream};
 
@@ -211,42 +212,22 @@ async fn converse<A: Answer>(server: Arc<Server<A>>, stream: Stream, held: Held)
     let (mut reader, writer) = stream.split();
     let (mut alarm, deadline) = (Alarm::default(), Instant::now() + server.limits.header_timeout);
     let Some(ahead) = beginning(&server, &mut reader, &mut alarm, deadline).await else { return };
-    if ahead.starts_with(PREFACE) {
-        http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held).await;
+    let moving = if ahead.starts_with(PREFACE) {
+        match server.crew.as_ref().and_then(Crew::settle) {
+            Some((to, stays)) if to != workers::index() => {
+                Moving::begin(to, (reader, writer), ahead, held, Some(stays))
+            }
+            _stays => {
+                http2::serve(&server, Rewound::new(ahead, reader, writer), remote, held).await;
+                None
+            }
+        }
     } else {
-        let connection = http1::Connection::new(&server, (reader, writer), remote, ahead, held, (alarm, deadline));
-        if let Some(moving) = connection.serve().await {
-            hand_over(&server, moving);
-        }
+        http1::Connection::new(&server, (reader, writer), remote, ahead, held, (alarm, deadline)).serve().await
+    };
+    if let Some(moving) = moving {
+        moving.hand_over(&server);
     }
-}
-
-/// Has another worker go on with a connection.
-fn hand_over<A: Answer>(server: &Arc<Server<A>>, moving: Moving) {
-    let (to, running) = (moving.to, moving.held.running().clone());
-    // Boxed by one that says so: the future would be a part of itself.
-    let resumed = resume(server.clone(), moving);
-    if let Some(crew) = &server.crew {
-        crew.serve_by(to, async move {
-            running.unless_cut_off(resumed).await;
-        });
-    }
-}
-
-/// Goes on with a connection that another worker had no time for.
-fn resume<A: Answer>(server: Arc<Server<A>>, moving: Moving) -> BoxFuture<'static, ()> {
-    Box::pin(async move {
-        let Moving { accepted, ahead, held, .. } = moving;
-        let stream = match accepted.into_stream() {
-            Ok(stream) => stream,
-            Err(error) => return tracing::debug!(%error, "a connection was gone between two requests"),
-        };
-        let remote = stream.remote();
-        let connection = http1::Connection::resumed(&server, stream.split(), remote, ahead, held);
-        if let Some(moving) = connection.serve().await {
-            hand_over(&server, moving);
-        }
-    })
 }
 
 /// What a caller begins with, until it is known which version it speaks; nothing if it says nothing.
@@ -334,7 +315,6 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::{Config, Overrides};
-    use crate::workers;
 
     /// Says whether a request comes from another machine.
     #[derive(Clone)]
@@ -418,17 +398,83 @@ mod tests {
         String::from_utf8(read).expect("text")
     }
 
+    /// So many workers, and a server that says which of them answers.
+    fn at_work(count: usize) -> (Workers, Arc<Server<Who>>) {
+        let workers = Workers::start_some(count).expect("threads");
+        let Server { limits, lifecycle, date, .. } = &*server();
+        let (lifecycle, date, crew) = (lifecycle.clone(), date.clone(), Some(workers.crew().clone()));
+        let server = Server { answer: Who, limits: *limits, lifecycle, date, crew };
+        (workers, Arc::new(server))
+    }
+
+    /// A caller, and its connection.
+    async fn connection() -> (TcpStream, Accepted) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let caller = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a connection");
+        let (stream, peer) = listener.accept().await.expect("a caller");
+        (caller, Accepted::Tcp { stream: stream.into_std().expect("a stream"), peer })
+    }
+
+    /// What a connection holds.
+    fn held() -> Held {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        Held::new(place, Running::first().0, Count::default().enter())
+    }
+
+    #[tokio::test]
+    async fn connections_that_stay_where_they_are_are_shared_out() {
+        let (workers, server) = at_work(3);
+        let mut senders = Vec::new();
+        for expected in ["0", "1", "2", "0"] {
+            let (caller, accepted) = connection().await;
+            let server = server.clone();
+            workers.crew().serve_by(0, async move {
+                converse(server, accepted.into_stream().expect("a stream"), held()).await;
+            });
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(caller)).await.expect("a handshake");
+            tokio::spawn(connection);
+            let request = Request::get("http://localhost/").body(Empty::<Bytes>::new()).expect("a request");
+            let answer = sender.send_request(request).await.expect("an answer").into_body().collect().await;
+            let answer = answer.expect("content").to_bytes();
+            assert_eq!(answer, format!("http://localhost/ of {expected}"));
+            senders.push(sender);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_connection_is_handed_over_is_answered_though_the_end_has_begun() {
+        let (workers, server) = at_work(2);
+        let (crew, lifecycle) = (workers.crew(), server.lifecycle.clone());
+        crew.pretend(0, 999);
+        crew.pretend(1, 100);
+        let (mut caller, accepted) = connection().await;
+        crew.relieve(0).await;
+        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        crew.serve_by(1, async move {
+            let _ = stuck.recv();
+        });
+        crew.serve_by(0, async move {
+            converse(server, accepted.into_stream().expect("a stream"), held()).await;
+        });
+        caller.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
+        read_until(&mut caller, "/a of 0").await;
+        caller.write_all(b"GET /b HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
+        // Once it is on its way, so that the first worker has not answered that as well.
+        crew.relieve(0).await;
+        lifecycle.end();
+        release.send(()).expect("somebody who waits");
+        let answer = read_until(&mut caller, "/b of 1").await;
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+
     #[tokio::test]
     async fn a_connection_goes_on_with_another_worker_where_it_was() {
-        let workers = Workers::start_some(2).expect("threads");
-        let (crew, places) = (workers.crew().clone(), Arc::new(Semaphore::new(1)));
-        let Server { limits, lifecycle, date, .. } = &*server();
-        let (lifecycle, date) = (lifecycle.clone(), date.clone());
-        let server = Arc::new(Server { answer: Who, limits: *limits, lifecycle, date, crew: Some(crew.clone()) });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-        let mut caller = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a connection");
-        let (stream, peer) = listener.accept().await.expect("a caller");
-        let accepted = Accepted::Tcp { stream: stream.into_std().expect("a stream"), peer };
+        let (workers, server) = at_work(2);
+        let (crew, places) = (workers.crew(), Arc::new(Semaphore::new(1)));
+        crew.pretend(0, 999);
+        crew.pretend(1, 100);
+        let (mut caller, accepted) = connection().await;
         let place = places.clone().try_acquire_owned().expect("a place");
         let (running, mut stillness) = Running::first();
         let held = Held::new(place, running, Count::default().enter());
@@ -445,6 +491,8 @@ mod tests {
         caller.write_all(b"st: a\r\n\r\n").await.expect("writing");
         read_until(&mut caller, "/c of 1").await;
         // And back, as long as there is somebody who has room.
+        crew.pretend(0, 100);
+        crew.pretend(1, 999);
         crew.relieve(1).await;
         for (request, answer) in [("/d", "/d of 1"), ("/e", "/e of 0")] {
             let request = format!("GET {request} HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -452,7 +500,6 @@ mod tests {
             read_until(&mut caller, answer).await;
         }
         crew.pretend(0, 999);
-        crew.pretend(1, 999);
         crew.relieve(0).await;
         for _ in 0..2 {
             caller.write_all(b"GET /f HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");

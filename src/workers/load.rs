@@ -2,21 +2,26 @@
 //! programs take their part.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
-/// The clocks are looked at once for so many occasions, as that costs time, too.
+/// Between two requests the clocks are looked at only this often, as that costs time, too.
 const OCCASIONS: u32 = 16;
 /// How far apart two looks are at least.
 const SPAN: Duration = Duration::from_millis(100);
-/// After that, what was seen is forgotten: nobody looks at the clocks of a worker that has nothing to do.
-const FORGOTTEN: Duration = Duration::from_secs(1);
+/// After that, what was seen says nothing any more: whoever still waits for work has none since, and whoever does not has not
+/// come to its end.
+const STALE: Duration = Duration::from_millis(300);
 /// Thousandths of a processor. Who has more than this is given nothing that others could do…
 const HIGH: u64 = 900;
 /// …as those can that have less than this.
 const LOW: u64 = 600;
+/// The most that is told.
+const MOST: u64 = (1 << BITS) - 1;
+/// How many bits that takes.
+const BITS: u32 = 10;
 /// It must have had so much for this many looks, one behind the other, before connections are handed over: when many begin together
 /// there is much to do for a moment. And after that for as many again, as it takes a while until it shows.
 const LOOKS: u32 = 5;
@@ -25,31 +30,82 @@ const LOOKS: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Load {
     began: Instant,
-    /// When it was seen, in milliseconds since then, and how much it was: thousandths of a processor, in the last ten bits.
+    /// Whether its thread waits for something to do.
+    rests: AtomicBool,
+    /// When it was looked at, in milliseconds since it began, and how much there was: thousandths of a processor, in the last bits.
     seen: AtomicU64,
 }
 
-/// What this thread knows of itself.
-#[derive(Debug, Clone, Copy)]
+/// What a thread knows of itself.
+#[derive(Debug)]
 struct Known {
-    occasions: u32,
-    at: Option<Instant>,
+    /// How many have passed since the clocks were looked at.
+    occasions: Cell<u32>,
+    /// When the last look was.
+    at: Cell<Option<Instant>>,
     /// How much time it had had by then.
-    had: Duration,
+    had: Cell<Duration>,
     /// How many looks in a row have seen too much to do.
-    high: u32,
+    high: Cell<u32>,
+    /// Which count of connections it is.
+    count: Cell<u32>,
+    /// How many different connections have had a request in this count.
+    active: Cell<usize>,
     /// How many connections others should take.
-    surplus: usize,
+    surplus: Cell<usize>,
 }
 
 thread_local! {
-    static KNOWN: Cell<Known> =
-        const { Cell::new(Known { occasions: 0, at: None, had: Duration::ZERO, high: 0, surplus: 0 }) };
+    static KNOWN: Known = const { Known::nothing() };
+}
+
+impl Known {
+    const fn nothing() -> Self {
+        Self {
+            occasions: Cell::new(0),
+            at: Cell::new(None),
+            had: Cell::new(Duration::ZERO),
+            high: Cell::new(0),
+            count: Cell::new(1),
+            active: Cell::new(0),
+            surplus: Cell::new(0),
+        }
+    }
+
+    /// A connection has had a request; `counted` says in which count that was seen last.
+    fn sees(&self, counted: &mut u32) {
+        if *counted != self.count.get() {
+            *counted = self.count.get();
+            self.active.set(self.active.get() + 1);
+        }
+    }
+
+    /// Begins to count connections anew.
+    fn count_anew(&self) {
+        self.count.set(self.count.get().wrapping_add(1));
+        self.active.set(0);
+        self.high.set(0);
+    }
+
+    /// Draws the conclusion from one more look.
+    fn judge(&self, share: u64) {
+        if share <= HIGH {
+            self.surplus.set(0);
+            return self.count_anew();
+        }
+        self.high.set(self.high.get() + 1);
+        // Half of those that have something to do, not of those that are there. To move the only one would help nobody: the
+        // count goes on until there is another, as where responses take long.
+        if self.high.get() >= LOOKS && self.active.get() > 1 {
+            self.surplus.set(self.active.get() / 2);
+            self.count_anew();
+        }
+    }
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { began: Instant::now(), seen: AtomicU64::new(0) }
+        Self { began: Instant::now(), rests: AtomicBool::new(false), seen: AtomicU64::new(0) }
     }
 }
 
@@ -59,76 +115,103 @@ impl Load {
         self.share(Instant::now()) > HIGH
     }
 
-    /// Whether it could do much more.
-    pub(super) fn is_low(&self) -> bool {
-        self.share(Instant::now()) < LOW
+    /// How much it has to do in thousandths of a processor, if it could do much more.
+    pub(super) fn low(&self) -> Option<u64> {
+        Some(self.share(Instant::now())).filter(|share| *share < LOW)
     }
 
     /// Thousandths of a processor.
     fn share(&self, now: Instant) -> u64 {
+        // First: it is written last.
+        let rests = self.rests.load(Ordering::Acquire);
         let seen = self.seen.load(Ordering::Relaxed);
-        let age = now.saturating_duration_since(self.began).saturating_sub(Duration::from_millis(seen >> 10));
-        if age > FORGOTTEN { 0 } else { seen & 0x3ff }
+        let age = now.saturating_duration_since(self.began).saturating_sub(Duration::from_millis(seen >> BITS));
+        match (age > STALE, rests) {
+            (false, _) => seen & MOST,
+            (true, true) => 0,
+            (true, false) => MOST,
+        }
     }
 
-    /// Says what is seen, which is not forgotten.
+    /// Says what is seen from now on, whatever its thread sees.
     #[cfg(test)]
     pub(super) fn pretend(&self, thousandths: u64) {
-        self.seen.store((u64::MAX << 10) | thousandths, Ordering::Relaxed);
+        self.seen.store((u64::MAX << BITS) | thousandths, Ordering::Relaxed);
     }
 
-    /// Says what was seen just now.
-    fn is(&self, thousandths: u64) {
-        let age = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(0);
-        self.seen.store((age << 10) | thousandths.min(0x3ff), Ordering::Relaxed);
-    }
-
-    /// To be called by the worker whose load it is, whenever there is an occasion. Whether it should hand one of its `connections`
-    /// over, if others have room.
-    pub(super) fn look(&self, connections: impl FnOnce() -> usize) -> bool {
-        let mut known = KNOWN.get();
-        known.occasions += 1;
-        if known.occasions >= OCCASIONS {
-            known.occasions = 0;
-            self.look_at_clocks(&mut known, connections);
+    /// Says what was seen, and when. Returns what is told.
+    fn tell(&self, now: Instant, thousandths: u64) -> u64 {
+        #[cfg(test)]
+        if self.seen.load(Ordering::Relaxed) >> BITS == u64::MAX >> BITS {
+            return self.seen.load(Ordering::Relaxed) & MOST;
         }
-        let hands_over = known.surplus > 0;
-        known.surplus = known.surplus.saturating_sub(1);
-        KNOWN.set(known);
-        hands_over
+        let since = now.saturating_duration_since(self.began).as_millis();
+        let thousandths = thousandths.min(MOST);
+        self.seen.store((u64::try_from(since).unwrap_or(0) << BITS) | thousandths, Ordering::Relaxed);
+        thousandths
     }
 
-    fn look_at_clocks(&self, known: &mut Known, connections: impl FnOnce() -> usize) {
-        let now = Instant::now();
-        let passed = known.at.map(|at| now.saturating_duration_since(at));
+    /// Its thread has nothing to do. To be called by that thread, as everything below.
+    pub(super) fn rest(&self) {
+        self.look();
+        self.rests.store(true, Ordering::Release);
+    }
+
+    /// Its thread has something to do.
+    pub(super) fn wake(&self) {
+        // What has passed until now is known before it is told that it no longer rests.
+        self.look();
+        self.rests.store(false, Ordering::Release);
+    }
+
+    /// Looks, if it is time to.
+    pub(super) fn look(&self) {
+        KNOWN.with(|known| self.look_at(known, Instant::now(), time_had));
+    }
+
+    /// A connection has had a request; `counted` is what this said of it last time, at first 0. Whether it is one of those that
+    /// others should go on with, if they have room.
+    pub(super) fn is_surplus(&self, counted: &mut u32) -> bool {
+        KNOWN.with(|known| {
+            known.occasions.set(known.occasions.get() + 1);
+            if known.occasions.get() >= OCCASIONS {
+                known.occasions.set(0);
+                self.look();
+            }
+            known.sees(counted);
+            known.surplus.get() > 0
+        })
+    }
+
+    fn look_at(&self, known: &Known, now: Instant, time_had: impl FnOnce() -> Duration) {
+        let passed = known.at.get().map(|at| now.saturating_duration_since(at));
         if passed.is_some_and(|passed| passed < SPAN) {
             return;
         }
         let had = time_had();
         if let Some(passed) = passed {
-            let share = thousandths(had.saturating_sub(known.had), passed);
-            self.is(share);
-            known.high = if share > HIGH { known.high + 1 } else { 0 };
-            if known.high == LOOKS {
-                // Half of what it has; there may be nobody who could take it.
-                (known.high, known.surplus) = (0, connections() / 2);
-            }
+            known.judge(self.tell(now, thousandths(had.saturating_sub(known.had.get()), passed)));
         }
-        (known.at, known.had) = (Some(now), had);
+        known.at.set(Some(now));
+        known.had.set(had);
     }
+}
+
+/// Another one goes on with a connection of this thread's.
+pub(super) fn was_relieved() {
+    KNOWN.with(|known| known.surplus.set(known.surplus.get().saturating_sub(1)));
 }
 
 /// Has this thread's worker hand a connection over.
 #[cfg(test)]
 pub(super) fn relieve() {
-    KNOWN.set(Known { surplus: 1, ..KNOWN.get() });
+    KNOWN.with(|known| known.surplus.set(1));
 }
 
-/// How much time this thread has had of a processor.
+/// How much time this thread has had of a processor; none where the system does not say.
 fn time_had() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+    let had = clock_gettime_dynamic(DynamicClockId::Known(ClockId::ThreadCPUTime)).map(Duration::try_from);
+    had.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 fn thousandths(part: Duration, whole: Duration) -> u64 {
@@ -140,52 +223,117 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_is_told_until_it_is_forgotten() {
+    fn what_was_seen_is_told_as_long_as_it_says_anything() {
         let load = Load::default();
-        assert!(load.is_low() && !load.is_high(), "nothing was seen");
-        let now = Instant::now();
-        load.is(950);
-        assert_eq!(load.share(now), 950);
-        assert_eq!(load.share(now + FORGOTTEN * 2), 0);
-        load.is(5000);
-        assert!(load.is_high() && !load.is_low());
-        load.is(700);
-        assert!(!load.is_high() && !load.is_low());
+        let now = load.began;
+        let later = now + STALE + SPAN;
+        load.tell(now, 950);
+        assert_eq!(load.share(now + STALE), 950);
+        assert_eq!(load.share(later), MOST, "it does not come to rest");
+        load.rests.store(true, Ordering::Relaxed);
+        assert_eq!((load.share(now + STALE), load.share(later)), (950, 0), "it waits for something to do");
+        load.tell(later, 5000);
+        assert_eq!(load.share(later), MOST);
+        for (seen, low) in [(HIGH, None), (LOW, None), (LOW - 1, Some(LOW - 1))] {
+            load.tell(Instant::now(), seen);
+            assert_eq!((load.is_high(), load.low()), (false, low));
+        }
+        load.tell(Instant::now(), HIGH + 1);
+        assert!(load.is_high());
     }
 
     #[test]
-    fn half_of_the_connections_are_for_others_once_a_worker_has_been_busy_for_a_while() {
-        let load = Load::default();
-        let mut known = Known { occasions: 0, at: None, had: Duration::ZERO, high: 0, surplus: 0 };
-        let mut look = |had_all: bool| {
-            // As if it had begun long ago, and had had all or nothing of the time since.
-            let long = SPAN * 100;
-            known.at = known.at.map(|_| Instant::now().checked_sub(long).expect("a machine that runs for seconds"));
-            known.had = if had_all { Duration::ZERO } else { time_had() };
-            while had_all && time_had() < SPAN {
-                std::hint::spin_loop();
-            }
-            if had_all {
-                known.at = known.at.map(|_| Instant::now().checked_sub(SPAN).expect("a machine that runs for seconds"));
-            }
-            load.look_at_clocks(&mut known, || 9);
-            std::mem::take(&mut known.surplus)
-        };
-        assert_eq!(look(true), 0, "nobody knows since when");
-        for _ in 0..2 {
-            for _ in 1..LOOKS {
-                assert_eq!(look(true), 0, "it may be for a moment");
-            }
-            assert_eq!(look(true), 4);
+    fn time_is_that_of_the_thread() {
+        let before = time_had();
+        while time_had() < before + Duration::from_millis(5) {
+            std::hint::spin_loop();
         }
+        assert!(std::thread::spawn(time_had).join().unwrap() < time_had());
+    }
+
+    /// A worker, as it sees itself.
+    struct Worker {
+        load: Load,
+        known: Known,
+        now: Instant,
+        had: Duration,
+    }
+
+    impl Worker {
+        fn new() -> Self {
+            let worker =
+                Self { load: Load::default(), known: Known::nothing(), now: Instant::now(), had: Duration::ZERO };
+            worker.load.look_at(&worker.known, worker.now, || worker.had);
+            worker
+        }
+
+        /// Looks once it has had so many thousandths of a look's time.
+        fn has(&mut self, thousandths: u32) {
+            self.now += SPAN;
+            self.had += SPAN / 1000 * thousandths;
+            self.load.look_at(&self.known, self.now, || self.had);
+        }
+
+        /// How many of its connections it should not have.
+        fn surplus(&self) -> usize {
+            self.known.surplus.get()
+        }
+
+        /// These have had a request each.
+        fn serves(&self, connections: &mut [u32]) {
+            for counted in connections {
+                self.known.sees(counted);
+            }
+        }
+    }
+
+    #[test]
+    fn half_of_what_has_something_to_do_is_for_others_once_there_has_been_too_much_for_a_while() {
+        let mut worker = Worker::new();
+        let mut connections = [0; 9];
         for _ in 1..LOOKS {
-            assert_eq!(look(true), 0);
+            worker.serves(&mut connections);
+            worker.has(950);
+            assert_eq!(worker.surplus(), 0, "it may be for a moment");
         }
-        assert_eq!(look(false), 0);
+        worker.has(950);
+        assert_eq!(worker.surplus(), 4);
+        worker.has(950);
+        assert_eq!(worker.surplus(), 4, "as long as they have not been handed over");
+        worker.has(900);
+        assert_eq!(worker.surplus(), 0, "nor once there is less to do");
+
         for _ in 1..LOOKS {
-            assert_eq!(look(true), 0, "it was interrupted");
+            worker.serves(&mut connections);
+            worker.has(950);
         }
-        assert_eq!(look(false), 0);
-        assert!(load.is_low());
+        worker.has(100);
+        for _ in 1..LOOKS {
+            worker.has(950);
+        }
+        assert_eq!(worker.surplus(), 0, "it was interrupted");
+    }
+
+    #[test]
+    fn the_only_one_that_has_something_to_do_stays() {
+        let mut worker = Worker::new();
+        let mut connections = [0; 3];
+        for _ in 0..LOOKS * 3 {
+            worker.serves(&mut connections[..1]);
+            worker.has(1000);
+        }
+        assert_eq!(worker.surplus(), 0);
+        worker.serves(&mut connections[1..2]);
+        worker.has(1000);
+        assert_eq!(worker.surplus(), 1, "responses that take long end one by one");
+    }
+
+    #[test]
+    fn a_look_too_many_is_none() {
+        let mut worker = Worker::new();
+        worker.has(300);
+        worker.load.look_at(&worker.known, worker.now + SPAN / 2, || unreachable!("it is too early"));
+        worker.has(400);
+        assert_eq!(worker.load.share(worker.now), 400);
     }
 }

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::io;
 use std::num::NonZero;
 use std::pin::pin;
+use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -83,7 +84,9 @@ struct Worker {
     runtime: Handle,
     arrivals: mpsc::UnboundedSender<Arrival>,
     connections: Count,
-    load: Apart<Load>,
+    /// Those that stay, whatever it has to do.
+    staying: Count,
+    load: Arc<Apart<Load>>,
 }
 
 /// A connection that is to be served.
@@ -150,15 +153,16 @@ impl Crew {
     /// Has `connection` served by the first who has room, the host before others: nobody must be woken then, and whoever does more
     /// sleeps less. Those who have much to do, or many more connections than others, are spared.
     pub fn serve(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let _ = self.look();
+        if let Some(own) = self.own() {
+            own.load.0.look();
+        }
         let counts = || self.0.iter().map(|worker| worker.connections.get());
         let Some(fewest) = counts().min() else {
             tokio::spawn(connection);
             return;
         };
-        let roomy = counts()
-            .zip(self.0.iter())
-            .position(|(count, Worker { load: Apart(load), .. })| count < fewest + MOST_AHEAD && !load.is_high());
+        let has_room = |(count, worker): (usize, &Worker)| count < fewest + MOST_AHEAD && !worker.load.0.is_high();
+        let roomy = counts().zip(self.0.iter()).position(has_room);
         // Where all have much to do, those with the fewest are the best guess.
         let number = roomy.or_else(|| counts().position(|count| count == fewest)).unwrap_or(HOST);
         self.serve_by(number, connection);
@@ -176,18 +180,31 @@ impl Crew {
         }
     }
 
-    /// Who should go on with a connection of this worker's that has nothing to do at the moment, if this one has too much.
+    /// Who should go on with a connection of this worker's that has had a request and has nothing to do at the moment, if this one
+    /// has too much. `counted` is the connection's, and 0 when it comes to a worker.
     #[must_use]
-    pub fn elsewhere(&self) -> Option<usize> {
-        let own = INDEX.get().filter(|_| self.look())?;
-        let mut others = self.0.iter().enumerate().filter(|(number, _)| *number != own);
-        others.find(|(_, Worker { load: Apart(load), .. })| load.is_low()).map(|(number, _)| number)
+    pub fn elsewhere(&self, counted: &mut u32) -> Option<usize> {
+        let own = self.own().filter(|own| self.0.len() > 1 && own.load.0.is_surplus(counted))?;
+        let others = self.0.iter().enumerate().filter(|(_, worker)| !ptr::eq(*worker, own));
+        let low = others.filter_map(|(number, worker)| worker.load.0.low().map(|load| (load, number)));
+        let (_, number) = low.min()?;
+        load::was_relieved();
+        Some(number)
     }
 
-    /// Whether this worker should hand a connection over.
-    fn look(&self) -> bool {
-        let own = INDEX.get().and_then(|number| self.0.get(number));
-        own.is_some_and(|worker| self.0.len() > 1 && worker.load.0.look(|| worker.connections.get()))
+    /// Who should have a connection of this worker's that cannot be handed over later: whoever has the fewest of those, and this one
+    /// before others. Nobody if this thread is no worker.
+    #[must_use]
+    pub fn settle(&self) -> Option<(usize, Present)> {
+        let own = INDEX.get()?;
+        let staying = |number: usize| self.0.get(number).map(|worker| (worker.staying.get(), number != own, number));
+        let (_, _, number) = (0..self.0.len()).filter_map(staying).min()?;
+        Some((number, self.0.get(number)?.staying.enter()))
+    }
+
+    /// This thread's worker.
+    fn own(&self) -> Option<&Worker> {
+        self.0.get(INDEX.get()?)
     }
 
     /// Has this worker hand over what it can next.
@@ -196,7 +213,7 @@ impl Crew {
         self.0[number].runtime.spawn(async { load::relieve() }).await.expect("a worker");
     }
 
-    /// As if this worker had so much to do, in thousandths of a processor, until it looks itself.
+    /// As if this worker had so much to do from now on, in thousandths of a processor.
     #[cfg(test)]
     pub(crate) fn pretend(&self, number: usize, thousandths: u64) {
         self.0[number].load.0.pretend(thousandths);
@@ -210,10 +227,14 @@ async fn serve(connection: impl Future<Output = ()>, present: Present) {
 
 impl Thread {
     fn start(index: usize) -> io::Result<(Self, Worker)> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let load = Arc::new(Apart(Load::default()));
+        let (rests, wakes) = (load.clone(), load.clone());
+        let mut runtime = Builder::new_current_thread();
+        runtime.enable_all().on_thread_park(move || rests.0.rest()).on_thread_unpark(move || wakes.0.wake());
+        let runtime = runtime.build()?;
         let (arrivals, arriving) = mpsc::unbounded_channel();
-        let (connections, load) = (Count::default(), Apart(Load::default()));
-        let worker = Worker { runtime: runtime.handle().clone(), arrivals, connections, load };
+        let (connections, staying) = (Count::default(), Count::default());
+        let worker = Worker { runtime: runtime.handle().clone(), arrivals, connections, staying, load };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             INDEX.set(Some(index));
@@ -267,6 +288,7 @@ mod tests {
     #[test]
     fn whoever_has_room_serves_the_next() {
         let workers = Workers::start_some(3).unwrap();
+        (0..3).for_each(|number| workers.crew.pretend(number, 0));
         let (tell, told) = mpsc::channel();
         let leave = Arc::new(Semaphore::new(0));
         let connect = || {
@@ -295,6 +317,61 @@ mod tests {
         workers.crew.pretend(1, 100);
         let served: Vec<_> = (1..=MOST_AHEAD).map(|_| connect()).collect();
         assert_eq!((served.iter().filter(|worker| **worker == 0).count(), served.last()), (MOST_AHEAD - 1, Some(&1)));
+    }
+
+    #[test]
+    fn one_that_does_not_come_to_rest_is_spared() {
+        let workers = Workers::start_some(2).unwrap();
+        let load = &workers.crew.0[0].load.0;
+        let (release, stuck) = mpsc::channel::<()>();
+        workers.crew.serve_by(0, async move {
+            let _ = stuck.recv();
+        });
+        while !load.is_high() {
+            thread::yield_now();
+        }
+        let (tell, told) = mpsc::channel();
+        workers.crew.serve(async move { tell.send(index()).unwrap() });
+        assert_eq!(told.recv().unwrap(), 1);
+        release.send(()).unwrap();
+        // It has not worked all the time, and has nothing to do any more.
+        while load.low().is_none() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_goes_to_whoever_has_least_to_do() {
+        let workers = Workers::start_some(3).unwrap();
+        // What the first says of a connection, as if it had to hand over three.
+        let elsewhere = |loads: [u64; 3]| {
+            (0..3).zip(loads).for_each(|(number, load)| workers.crew.pretend(number, load));
+            let (tell, told) = mpsc::channel();
+            let crew = workers.crew.clone();
+            workers.crew.serve_by(0, async move {
+                load::relieve();
+                tell.send([(); 2].map(|()| crew.elsewhere(&mut 0))).unwrap();
+            });
+            told.recv().unwrap()
+        };
+        assert_eq!(elsewhere([999, 300, 200]), [Some(2), None], "one was too much");
+        assert_eq!(elsewhere([999, 200, 300]), [Some(1), None]);
+        assert_eq!(elsewhere([999, 700, 950]), [None; 2], "nobody has room");
+        assert_eq!(Workers::none().crew.elsewhere(&mut 0), None);
+    }
+
+    #[test]
+    fn what_stays_is_shared_out() {
+        let workers = Workers::start_some(3).unwrap();
+        let settle = |by: usize| {
+            let crew = workers.crew.clone();
+            on(by, move || crew.settle().unwrap())
+        };
+        let mut present: Vec<_> = [1, 1, 1, 1, 0].map(settle).into();
+        assert_eq!(present.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 0, 2, 1, 0]);
+        present.remove(2);
+        assert_eq!(settle(0).0, 2);
+        assert!(workers.crew.settle().is_none(), "this is no worker");
     }
 
     #[test]

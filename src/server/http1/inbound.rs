@@ -52,7 +52,8 @@ impl Inbound {
         Self(Shared::new(reader, buffer))
     }
 
-    /// The next head. Must not be asked for while content is still to come. `begun` says whether one has begun.
+    /// The next head. Must not be asked for while content is still to come. `begun` says whether one has begun, and
+    /// goes on saying so: whoever begins again and again has no more time for it.
     pub(super) fn poll_head(&self, cx: &mut Context<'_>, begun: &mut bool) -> Poll<Result<Head, NoHead>> {
         let reading = &mut *self.open();
         loop {
@@ -61,7 +62,7 @@ impl Inbound {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(NoHead::Refused(error))),
             }
-            *begun = !reading.buffer.is_empty();
+            *begun |= !reading.buffer.is_empty();
             match ready!(reading.poll_read(cx, HEAD_READ)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(NoHead::End)),
                 Ok(_) => {}
@@ -214,6 +215,22 @@ mod tests {
             if done(inbound) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn who_begins_again_and_again_has_begun_once() {
+        let (mut caller, inbound, _writer) = conversation().await;
+        let mut begun = false;
+        // Together an empty line, which is passed over.
+        for (part, left) in [("\r", 1), ("\n", 0)] {
+            caller.write_all(part.as_bytes()).await.expect("writing");
+            poll_fn(|cx| {
+                assert!(inbound.poll_head(cx, &mut begun).is_pending());
+                if inbound.open().buffer.len() == left { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            assert!(begun, "{part:?}");
+        }
     }
 
     #[tokio::test]

@@ -24,14 +24,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::content::Content as AnyContent;
-use super::socket::{Accepted, Reader, Rewound, Writer};
+use super::moving::Moving;
+use super::socket::{Reader, Rewound, Writer};
 use super::{Answer, Expendable, Remote, Server, Switch};
 use crate::alarm::Alarm;
 use crate::error::{ProxyError, RequestPart};
 use crate::http1::encoding::Coding;
 use crate::http1::outgoing::Outgoing;
 use crate::lifecycle::Held;
-use crate::workers::Crew;
 
 use answer::{Afterwards, Asked};
 use head::Head;
@@ -67,16 +67,8 @@ pub(super) struct Connection<'server, A> {
     look: Option<Instant>,
     /// Until when the first head must have come.
     first: Option<Instant>,
-}
-
-/// A connection that another worker is to go on with.
-pub(super) struct Moving {
-    /// Which one.
-    pub(super) to: usize,
-    pub(super) accepted: Accepted,
-    /// What was read of the next request.
-    pub(super) ahead: BytesMut,
-    pub(super) held: Held,
+    /// How this worker knows whether it has had a request lately.
+    counted: u32,
 }
 
 /// How an exchange ended.
@@ -105,7 +97,7 @@ impl<'server, A: Answer> Connection<'server, A> {
     ) -> Self {
         let inbound = Inbound::new(reader, ahead);
         let outgoing = Outgoing::default();
-        Self { server, inbound, writer, remote, outgoing, held, alarm, look: None, first: Some(deadline) }
+        Self { server, inbound, writer, remote, outgoing, held, alarm, look: None, first: Some(deadline), counted: 0 }
     }
 
     /// A connection that has carried requests before, for which another worker had no time. `ahead` was read from it.
@@ -117,7 +109,8 @@ impl<'server, A: Answer> Connection<'server, A> {
         held: Held,
     ) -> Self {
         let (inbound, outgoing) = (Inbound::new(reader, ahead), Outgoing::default());
-        Self { server, inbound, writer, remote, outgoing, held, alarm: Alarm::default(), look: None, first: None }
+        let alarm = Alarm::default();
+        Self { server, inbound, writer, remote, outgoing, held, alarm, look: None, first: None, counted: 0 }
     }
 
     /// Reads requests and writes responses until there are no more, or another worker should.
@@ -143,8 +136,9 @@ impl<'server, A: Answer> Connection<'server, A> {
             };
             match ended {
                 Ended::Kept => {
-                    if let Some(to) = server.crew.as_ref().and_then(Crew::elsewhere) {
-                        return self.moves(to);
+                    if let Some(to) = server.crew.as_ref().and_then(|crew| crew.elsewhere(&mut self.counted)) {
+                        let (Some(reader), ahead) = self.inbound.into_reader() else { return None };
+                        return Moving::begin(to, (reader, self.writer), ahead, self.held, None);
                     }
                 }
                 Ended::Closing => {
@@ -162,18 +156,6 @@ impl<'server, A: Answer> Connection<'server, A> {
                     let _ = taker.send(Rewound::new(ahead, reader, self.writer));
                     return None;
                 }
-            }
-        }
-    }
-
-    /// Gives the connection up for another worker, between two requests.
-    fn moves(self, to: usize) -> Option<Moving> {
-        let (Some(reader), ahead) = self.inbound.into_reader() else { return None };
-        match Accepted::again(reader, self.writer) {
-            Ok(accepted) => Some(Moving { to, accepted, ahead, held: self.held }),
-            Err(error) => {
-                tracing::debug!(%error, "a connection was gone between two requests");
-                None
             }
         }
     }
