@@ -259,3 +259,27 @@ impl AsyncWrite for Rewound {
         either!(Writer, &mut self.writer, half => Pin::new(half).poll_shutdown(cx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_was_given_up_can_be_taken_over() {
+        let (mut caller, stream) = UnixStream::pair().expect("a connection");
+        let (reader, writer) = Stream::Unix(stream).split();
+        let stream = Accepted::again(reader, writer).expect("halves of one").into_stream().expect("a stream");
+        assert!(stream.remote().is_none());
+        let (mut reader, _writer) = stream.split();
+        caller.write_all(b"still there").await.expect("writing");
+        let mut read = BytesMut::new();
+        std::future::poll_fn(|cx| reader.poll_read(cx, &mut read, LEAST_ROOM)).await.expect("reading");
+        assert_eq!(read, b"still there"[..]);
+
+        let [(reader, _), (_, writer)] =
+            [(); 2].map(|()| Stream::Unix(UnixStream::pair().expect("a connection").0).split());
+        assert!(Accepted::again(reader, writer).is_err(), "they belong to different connections");
+    }
+}

@@ -275,6 +275,7 @@ impl Drop for Workers {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Instant;
 
     use tokio::sync::Semaphore;
 
@@ -283,6 +284,15 @@ mod tests {
     /// How many connections each has.
     fn connections(workers: &Workers) -> Vec<usize> {
         workers.crew.0.iter().map(|worker| worker.connections.get()).collect()
+    }
+
+    /// Waits for what must become true.
+    fn until(mut is_true: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_true() {
+            assert!(Instant::now() < end, "it never became true");
+            thread::yield_now();
+        }
     }
 
     #[test]
@@ -309,9 +319,7 @@ mod tests {
         assert_eq!(connections(&workers), [3, 3, 2]);
         // All of them leave.
         leave.add_permits(8);
-        while connections(&workers) != [0; 3] {
-            thread::yield_now();
-        }
+        until(|| connections(&workers) == [0; 3]);
         assert_eq!(connect(), 0);
         workers.crew.pretend(0, 500);
         workers.crew.pretend(1, 100);
@@ -327,17 +335,13 @@ mod tests {
         workers.crew.serve_by(0, async move {
             let _ = stuck.recv();
         });
-        while !load.is_high() {
-            thread::yield_now();
-        }
+        until(|| load.is_high());
         let (tell, told) = mpsc::channel();
         workers.crew.serve(async move { tell.send(index()).unwrap() });
         assert_eq!(told.recv().unwrap(), 1);
         release.send(()).unwrap();
         // It has not worked all the time, and has nothing to do any more.
-        while load.low().is_none() {
-            thread::yield_now();
-        }
+        until(|| load.low().is_some());
     }
 
     #[test]

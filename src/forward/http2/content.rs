@@ -11,7 +11,7 @@ use super::{Error, Place};
 use crate::alarm::Alarm;
 
 /// So much is taken before the library is told. What each piece is told by costs a lock, and what is not told of is missing in what
-/// the resource may send: a fraction of it.
+/// the resource may send: a fraction of it, which is there again once the stream has ended.
 const MOST_UNTOLD: usize = 64 * 1024;
 
 /// Content that comes. Dropped before its end, it cancels the request.
@@ -68,14 +68,14 @@ impl Content {
                 Poll::Ready(Some(Ok(data))) => {
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     self.untold += data.len();
-                    let told = if self.untold < MOST_UNTOLD { Ok(()) } else { self.tell() };
-                    return Poll::Ready(Some(told.map(|()| Frame::data(data))));
+                    if self.untold >= MOST_UNTOLD {
+                        self.tell()?;
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.explain(error)))),
                 Poll::Ready(None) => self.has_data = false,
-                Poll::Pending => {
-                    return self.tell().map_or_else(|error| Poll::Ready(Some(Err(error))), |()| Poll::Pending);
-                }
+                Poll::Pending => return Poll::Pending,
             }
         }
         match ready!(self.stream.poll_trailers(cx)) {
@@ -86,10 +86,8 @@ impl Content {
 
     /// The resource may send as much again as was taken: the caller asks for more when it has room.
     fn tell(&mut self) -> Result<(), Error> {
-        match std::mem::take(&mut self.untold) {
-            0 => Ok(()),
-            taken => self.stream.flow_control().release_capacity(taken).map_err(|error| self.explain(error)),
-        }
+        let taken = std::mem::take(&mut self.untold);
+        self.stream.flow_control().release_capacity(taken).map_err(|error| self.explain(error))
     }
 
     fn explain(&self, error: h2::Error) -> Error {
