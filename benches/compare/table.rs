@@ -26,23 +26,24 @@ impl Table {
     pub(crate) fn print(&self, work: Work, who: &[&'static str], base: &str) {
         println!("\n### {}\n", work.title());
         println!(
-            "| | median | least – most | × {base} | p50 µs | p99 µs | p99.9 µs |\n| --- | --- | --- | --- | --- | --- | --- |"
+            "| | median | least – most | × {base} | mean µs | p50 µs | p99 µs | p99.9 µs |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
         );
         let reference = self.0.get(base);
         for name in who {
             let Some(rounds) = self.0.get(name) else { continue };
             let ratio = reference.map_or_else(|| "–".to_owned(), |reference| format!("{:.3}", rounds.ratio(reference)));
             let [least, most] = rounds.extremes();
-            let latency = |quantile| {
-                let micros = rounds.latencies.value_at_quantile(quantile) as f64 / 1e3;
-                if work.has_latencies() { format!("{micros:.0}") } else { "–".to_owned() }
+            let micros = |nanoseconds: f64| {
+                if work.has_latencies() { format!("{:.0}", nanoseconds / 1e3) } else { "–".to_owned() }
             };
-            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(latency);
+            let mean = micros(rounds.latencies.mean());
+            let [p50, p99, p999] =
+                [0.5, 0.99, 0.999].map(|quantile| micros(rounds.latencies.value_at_quantile(quantile) as f64));
             let cost = match median(rounds.costs.clone()) {
                 0.0 => "– | – | –".to_owned(),
                 median => format!("{median:.1} | {least:.1} – {most:.1} | {ratio}"),
             };
-            println!("| {name} | {cost} | {p50} | {p99} | {p999} |");
+            println!("| {name} | {cost} | {mean} | {p50} | {p99} | {p999} |");
         }
     }
 }
