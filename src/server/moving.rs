@@ -61,7 +61,8 @@ impl Moving {
                 Err(error) => return tracing::debug!(%error, "a connection was gone before this worker had it"),
             };
             // Until the runtime has heard of what has come meanwhile: a request must not be taken for silence, after which the
-            // connection may be closed.
+            // connection may be closed. (Who yields is polled again only after tokio has looked for events: not promised, but
+            // so in the version that we have, and a test of the server fails when it no longer is.)
             yield_now().await;
             let remote = stream.remote();
             let (reader, writer) = stream.split();

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
+use super::Count;
+
 /// Between two requests the clocks are looked at only this often, as that costs time, too.
 const OCCASIONS: u32 = 16;
 /// How far apart two looks are at least.
@@ -16,8 +18,8 @@ const SPAN: Duration = Duration::from_millis(100);
 const STALE: Duration = Duration::from_millis(300);
 /// Thousandths of a processor. Who has more than this is given nothing that others could do…
 const HIGH: u64 = 900;
-/// …as those can that have less than this.
-const LOW: u64 = 600;
+/// …as those can that have no more than this with it: so that what was handed over does not come back as too much.
+const ROOM: u64 = 800;
 /// The most that is told.
 const MOST: u64 = (1 << BITS) - 1;
 /// How many bits that takes.
@@ -34,6 +36,8 @@ pub(super) struct Load {
     rests: AtomicBool,
     /// When it was looked at, in milliseconds since it began, and how much there was: thousandths of a processor, in the last bits.
     seen: AtomicU64,
+    /// How many connections it has.
+    connections: Count,
 }
 
 /// What a thread knows of itself.
@@ -53,6 +57,10 @@ struct Known {
     active: Cell<usize>,
     /// How many connections others should take.
     surplus: Cell<usize>,
+    /// How much one of them has it do, in thousandths of a processor.
+    each: Cell<u64>,
+    /// Whether nobody has had room for one since the clocks were looked at.
+    vain: Cell<bool>,
 }
 
 thread_local! {
@@ -69,6 +77,8 @@ impl Known {
             count: Cell::new(1),
             active: Cell::new(0),
             surplus: Cell::new(0),
+            each: Cell::new(0),
+            vain: Cell::new(false),
         }
     }
 
@@ -87,8 +97,9 @@ impl Known {
         self.high.set(0);
     }
 
-    /// Draws the conclusion from one more look.
-    fn judge(&self, share: u64) {
+    /// Draws the conclusion from one more look, at a time when there are so many connections.
+    fn judge(&self, share: u64, connections: usize) {
+        self.vain.set(false);
         if share <= HIGH {
             self.surplus.set(0);
             return self.count_anew();
@@ -96,28 +107,35 @@ impl Known {
         self.high.set(self.high.get() + 1);
         // Half of those that have something to do, not of those that are there. To move the only one would help nobody: the
         // count goes on until there is another, as where responses take long.
-        if self.high.get() >= LOOKS && self.active.get() > 1 {
-            self.surplus.set(self.active.get() / 2);
+        let active = self.active.get().min(connections);
+        if self.high.get() >= LOOKS && active > 1 {
+            self.surplus.set(active / 2);
+            self.each.set(share / active as u64);
             self.count_anew();
         }
     }
 }
 
-impl Default for Load {
-    fn default() -> Self {
-        Self { began: Instant::now(), rests: AtomicBool::new(false), seen: AtomicU64::new(0) }
-    }
-}
-
 impl Load {
+    /// Of a worker that has these connections, and nothing to do yet.
+    pub(super) fn new(connections: Count) -> Self {
+        Self { began: Instant::now(), rests: AtomicBool::new(true), seen: AtomicU64::new(0), connections }
+    }
+
     /// Whether it has so much to do that others should have more.
     pub(super) fn is_high(&self) -> bool {
         self.share(Instant::now()) > HIGH
     }
 
-    /// How much it has to do in thousandths of a processor, if it could do much more.
-    pub(super) fn low(&self) -> Option<u64> {
-        Some(self.share(Instant::now())).filter(|share| *share < LOW)
+    /// How much it has to do in thousandths of a processor, if it can do so much more.
+    pub(super) fn with_room_for(&self, more: u64, now: Instant) -> Option<u64> {
+        Some(self.share(now)).filter(|share| share + more <= ROOM)
+    }
+
+    /// It gets so much more to do, as long as nobody has seen how much it is.
+    pub(super) fn expects(&self, more: u64) {
+        let expected = |seen: u64| Some((seen & !MOST) | ((seen & MOST) + more).min(MOST));
+        let _ = self.seen.fetch_update(Ordering::Relaxed, Ordering::Relaxed, expected);
     }
 
     /// Thousandths of a processor.
@@ -141,13 +159,19 @@ impl Load {
 
     /// Says what was seen, and when. Returns what is told.
     fn tell(&self, now: Instant, thousandths: u64) -> u64 {
-        #[cfg(test)]
-        if self.seen.load(Ordering::Relaxed) >> BITS == u64::MAX >> BITS {
-            return self.seen.load(Ordering::Relaxed) & MOST;
-        }
         let since = now.saturating_duration_since(self.began).as_millis();
         let thousandths = thousandths.min(MOST);
-        self.seen.store((u64::try_from(since).unwrap_or(0) << BITS) | thousandths, Ordering::Relaxed);
+        let seen = (u64::try_from(since).unwrap_or(0) << BITS) | thousandths;
+        #[cfg(not(test))]
+        self.seen.store(seen, Ordering::Relaxed);
+        // What is pretended stays.
+        #[cfg(test)]
+        {
+            let is_seen = |told: u64| (told >> BITS != u64::MAX >> BITS).then_some(seen);
+            if let Err(pretended) = self.seen.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_seen) {
+                return pretended & MOST;
+            }
+        }
         thousandths
     }
 
@@ -169,9 +193,9 @@ impl Load {
         KNOWN.with(|known| self.look_at(known, Instant::now(), time_had));
     }
 
-    /// A connection has had a request; `counted` is what this said of it last time, at first 0. Whether it is one of those that
-    /// others should go on with, if they have room.
-    pub(super) fn is_surplus(&self, counted: &mut u32) -> bool {
+    /// A connection has had a request; `counted` is what this said of it last time, at first 0. If it is one of those that others
+    /// should go on with, as far as they have room, how much it has them do in thousandths of a processor.
+    pub(super) fn surplus(&self, counted: &mut u32) -> Option<u64> {
         KNOWN.with(|known| {
             known.occasions.set(known.occasions.get() + 1);
             if known.occasions.get() >= OCCASIONS {
@@ -179,7 +203,7 @@ impl Load {
                 self.look();
             }
             known.sees(counted);
-            known.surplus.get() > 0
+            (known.surplus.get() > 0 && !known.vain.get()).then(|| known.each.get())
         })
     }
 
@@ -190,7 +214,8 @@ impl Load {
         }
         let had = time_had();
         if let Some(passed) = passed {
-            known.judge(self.tell(now, thousandths(had.saturating_sub(known.had.get()), passed)));
+            let share = self.tell(now, thousandths(had.saturating_sub(known.had.get()), passed));
+            known.judge(share, self.connections.get());
         }
         known.at.set(Some(now));
         known.had.set(had);
@@ -202,10 +227,19 @@ pub(super) fn was_relieved() {
     KNOWN.with(|known| known.surplus.set(known.surplus.get().saturating_sub(1)));
 }
 
-/// Has this thread's worker hand a connection over.
+/// Nobody has room for one: that is not asked again before the next look.
+pub(super) fn was_not_relieved() {
+    KNOWN.with(|known| known.vain.set(true));
+}
+
+/// Has this thread's worker hand some connections over, each of which has it do so much.
 #[cfg(test)]
-pub(super) fn relieve() {
-    KNOWN.with(|known| known.surplus.set(1));
+pub(super) fn relieve(surplus: usize, each: u64) {
+    KNOWN.with(|known| {
+        known.surplus.set(surplus);
+        known.each.set(each);
+        known.vain.set(false);
+    });
 }
 
 /// How much time this thread has had of a processor; none where the system does not say.
@@ -220,11 +254,13 @@ fn thousandths(part: Duration, whole: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Present;
     use super::*;
 
     #[test]
     fn what_was_seen_is_told_as_long_as_it_says_anything() {
-        let load = Load::default();
+        let load = Load::new(Count::default());
+        load.rests.store(false, Ordering::Relaxed);
         let now = load.began;
         let later = now + STALE + SPAN;
         load.tell(now, 950);
@@ -234,12 +270,27 @@ mod tests {
         assert_eq!((load.share(now + STALE), load.share(later)), (950, 0), "it waits for something to do");
         load.tell(later, 5000);
         assert_eq!(load.share(later), MOST);
-        for (seen, low) in [(HIGH, None), (LOW, None), (LOW - 1, Some(LOW - 1))] {
-            load.tell(Instant::now(), seen);
-            assert_eq!((load.is_high(), load.low()), (false, low));
-        }
+        load.tell(Instant::now(), HIGH);
+        assert!(!load.is_high());
         load.tell(Instant::now(), HIGH + 1);
         assert!(load.is_high());
+    }
+
+    #[test]
+    fn what_is_handed_over_is_expected_until_it_is_seen() {
+        let load = Load::new(Count::default());
+        let now = load.began + STALE * 2;
+        assert_eq!(load.share(now), 0, "it has not begun");
+        load.tell(now, ROOM - 30);
+        assert_eq!(load.with_room_for(30, now), Some(ROOM - 30));
+        assert_eq!(load.with_room_for(31, now), None);
+        load.expects(20);
+        assert_eq!((load.with_room_for(10, now), load.with_room_for(11, now)), (Some(ROOM - 10), None));
+        load.expects(u64::from(u32::MAX));
+        assert_eq!(load.share(now), MOST);
+        assert_eq!(load.share(now + STALE + SPAN), 0, "and when it was seen is not touched");
+        load.tell(now, 100);
+        assert_eq!(load.with_room_for(30, now), Some(100));
     }
 
     #[test]
@@ -254,6 +305,7 @@ mod tests {
     /// A worker, as it sees itself.
     struct Worker {
         load: Load,
+        present: Vec<Present>,
         known: Known,
         now: Instant,
         had: Duration,
@@ -261,8 +313,10 @@ mod tests {
 
     impl Worker {
         fn new() -> Self {
-            let worker =
-                Self { load: Load::default(), known: Known::nothing(), now: Instant::now(), had: Duration::ZERO };
+            let connections = Count::default();
+            let present = (0..100).map(|_| connections.enter()).collect();
+            let load = Load::new(connections);
+            let worker = Self { load, present, known: Known::nothing(), now: Instant::now(), had: Duration::ZERO };
             worker.load.look_at(&worker.known, worker.now, || worker.had);
             worker
         }
@@ -297,7 +351,7 @@ mod tests {
             assert_eq!(worker.surplus(), 0, "it may be for a moment");
         }
         worker.has(950);
-        assert_eq!(worker.surplus(), 4);
+        assert_eq!((worker.surplus(), worker.known.each.get()), (4, 950 / 9));
         worker.has(950);
         assert_eq!(worker.surplus(), 4, "as long as they have not been handed over");
         worker.has(900);
@@ -309,9 +363,30 @@ mod tests {
         }
         worker.has(100);
         for _ in 1..LOOKS {
+            worker.serves(&mut connections);
             worker.has(950);
+            assert_eq!(worker.surplus(), 0, "it was interrupted");
         }
-        assert_eq!(worker.surplus(), 0, "it was interrupted");
+        worker.present.truncate(3);
+        worker.has(950);
+        assert_eq!(worker.surplus(), 1, "the others are gone");
+    }
+
+    #[test]
+    fn nobody_is_asked_again_before_the_next_look() {
+        let now = Instant::now();
+        let load = Load::new(Count::default());
+        let passes = |nth: u32| KNOWN.with(|known| load.look_at(known, now + SPAN * nth, || SPAN * nth));
+        passes(0);
+        relieve(2, 50);
+        assert_eq!(load.surplus(&mut 0), Some(50));
+        was_not_relieved();
+        assert_eq!(load.surplus(&mut 0), None);
+        passes(1);
+        assert_eq!(load.surplus(&mut 0), Some(50));
+        was_relieved();
+        was_relieved();
+        assert_eq!(load.surplus(&mut 0), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Handle};
@@ -184,22 +184,29 @@ impl Crew {
     /// has too much. `counted` is the connection's, and 0 when it comes to a worker.
     #[must_use]
     pub fn elsewhere(&self, counted: &mut u32) -> Option<usize> {
-        let own = self.own().filter(|own| self.0.len() > 1 && own.load.0.is_surplus(counted))?;
+        let own = self.own().filter(|_| self.0.len() > 1)?;
+        let much = own.load.0.surplus(counted)?;
+        let now = Instant::now();
         let others = self.0.iter().enumerate().filter(|(_, worker)| !ptr::eq(*worker, own));
-        let low = others.filter_map(|(number, worker)| worker.load.0.low().map(|load| (load, number)));
-        let (_, number) = low.min()?;
+        let roomy = others.filter_map(|other| Some((other.1.load.0.with_room_for(much, now)?, other.0)));
+        let Some((_, number)) = roomy.min() else {
+            load::was_not_relieved();
+            return None;
+        };
+        self.0[number].load.0.expects(much);
         load::was_relieved();
         Some(number)
     }
 
-    /// Who should have a connection of this worker's that cannot be handed over later: whoever has the fewest of those, and this one
-    /// before others. Nobody if this thread is no worker.
+    /// Who should have a connection of this worker's that cannot be handed over later: of those that have not too much to do whoever
+    /// has the fewest of those, and this one before others. Nobody if this thread is no worker.
     #[must_use]
     pub fn settle(&self) -> Option<(usize, Present)> {
         let own = INDEX.get()?;
-        let staying = |number: usize| self.0.get(number).map(|worker| (worker.staying.get(), number != own, number));
-        let (_, _, number) = (0..self.0.len()).filter_map(staying).min()?;
-        Some((number, self.0.get(number)?.staying.enter()))
+        let workers = self.0.iter().enumerate();
+        let (number, worker) = workers
+            .min_by_key(|(number, worker)| (worker.load.0.is_high(), worker.staying.get(), *number != own, *number))?;
+        Some((number, worker.staying.enter()))
     }
 
     /// This thread's worker.
@@ -210,7 +217,7 @@ impl Crew {
     /// Has this worker hand over what it can next.
     #[cfg(test)]
     pub(crate) async fn relieve(&self, number: usize) {
-        self.0[number].runtime.spawn(async { load::relieve() }).await.expect("a worker");
+        self.0[number].runtime.spawn(async { load::relieve(1, 1) }).await.expect("a worker");
     }
 
     /// As if this worker had so much to do from now on, in thousandths of a processor.
@@ -227,17 +234,18 @@ async fn serve(connection: impl Future<Output = ()>, present: Present) {
 
 impl Thread {
     fn start(index: usize) -> io::Result<(Self, Worker)> {
-        let load = Arc::new(Apart(Load::default()));
-        let (rests, wakes) = (load.clone(), load.clone());
+        let (connections, staying) = (Count::default(), Count::default());
+        let load = Arc::new(Apart(Load::new(connections.clone())));
+        let (rests, wakes, begins) = (load.clone(), load.clone(), load.clone());
         let mut runtime = Builder::new_current_thread();
         runtime.enable_all().on_thread_park(move || rests.0.rest()).on_thread_unpark(move || wakes.0.wake());
         let runtime = runtime.build()?;
         let (arrivals, arriving) = mpsc::unbounded_channel();
-        let (connections, staying) = (Count::default(), Count::default());
         let worker = Worker { runtime: runtime.handle().clone(), arrivals, connections, staying, load };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             INDEX.set(Some(index));
+            begins.0.wake();
             runtime.block_on(receive(arriving, stopped));
             // A name that is being looked up is left behind.
             runtime.shutdown_timeout(MOMENT);
@@ -275,7 +283,6 @@ impl Drop for Workers {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Instant;
 
     use tokio::sync::Semaphore;
 
@@ -338,29 +345,42 @@ mod tests {
         until(|| load.is_high());
         let (tell, told) = mpsc::channel();
         workers.crew.serve(async move { tell.send(index()).unwrap() });
-        assert_eq!(told.recv().unwrap(), 1);
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), 1);
         release.send(()).unwrap();
         // It has not worked all the time, and has nothing to do any more.
-        until(|| load.low().is_some());
+        until(|| load.with_room_for(1, Instant::now()).is_some());
     }
 
     #[test]
     fn what_is_too_much_goes_to_whoever_has_least_to_do() {
         let workers = Workers::start_some(3).unwrap();
-        // What the first says of a connection, as if it had to hand over three.
-        let elsewhere = |loads: [u64; 3]| {
+        // What the first says of three connections, as if it had to hand over so many, each of which has it do so much.
+        let elsewhere = |surplus: usize, each: u64, loads: [u64; 3]| {
             (0..3).zip(loads).for_each(|(number, load)| workers.crew.pretend(number, load));
             let (tell, told) = mpsc::channel();
             let crew = workers.crew.clone();
             workers.crew.serve_by(0, async move {
-                load::relieve();
-                tell.send([(); 2].map(|()| crew.elsewhere(&mut 0))).unwrap();
+                load::relieve(surplus, each);
+                tell.send([(); 3].map(|()| crew.elsewhere(&mut 0))).unwrap();
             });
-            told.recv().unwrap()
+            told.recv_timeout(Duration::from_secs(60)).unwrap()
         };
-        assert_eq!(elsewhere([999, 300, 200]), [Some(2), None], "one was too much");
-        assert_eq!(elsewhere([999, 200, 300]), [Some(1), None]);
-        assert_eq!(elsewhere([999, 700, 950]), [None; 2], "nobody has room");
+        let (tell, told) = mpsc::channel();
+        let crew = workers.crew.clone();
+        (0..3).for_each(|number| crew.pretend(number, 999));
+        workers.crew.serve_by(0, async move {
+            load::relieve(1, 10);
+            let before = crew.elsewhere(&mut 0);
+            crew.pretend(1, 0);
+            tell.send([before, crew.elsewhere(&mut 0)]).unwrap();
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), [None; 2], "not asked again at once");
+        assert_eq!(elsewhere(1, 10, [999, 300, 200]), [Some(2), None, None], "one was too much");
+        assert_eq!(elsewhere(1, 10, [999, 200, 300]), [Some(1), None, None]);
+        assert_eq!(elsewhere(9, 10, [999, 791, 950]), [None; 3], "nobody has room");
+        assert_eq!(elsewhere(9, 200, [999, 500, 400]), [Some(2), Some(1), Some(2)], "with what was handed over before");
+        assert_eq!(elsewhere(9, 200, [999, 600, 400]), [Some(2), Some(1), Some(2)]);
+        assert_eq!(elsewhere(9, 200, [999, 601, 401]), [Some(2), None, None]);
         assert_eq!(Workers::none().crew.elsewhere(&mut 0), None);
     }
 
@@ -371,10 +391,13 @@ mod tests {
             let crew = workers.crew.clone();
             on(by, move || crew.settle().unwrap())
         };
+        (0..3).for_each(|number| workers.crew.pretend(number, 0));
         let mut present: Vec<_> = [1, 1, 1, 1, 0].map(settle).into();
         assert_eq!(present.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 0, 2, 1, 0]);
         present.remove(2);
         assert_eq!(settle(0).0, 2);
+        workers.crew.pretend(2, 999);
+        assert_eq!(settle(2).0, 0, "one that has too much to do is spared");
         assert!(workers.crew.settle().is_none(), "this is no worker");
     }
 

@@ -11,7 +11,7 @@ use super::{Error, Place};
 use crate::alarm::Alarm;
 
 /// So much is taken before the library is told. What each piece is told by costs a lock, and what is not told of is missing in what
-/// the resource may send: a fraction of it, which is there again once the stream has ended.
+/// the resource may send: a fraction of it, which is there again once nobody has a handle of the stream any more.
 const MOST_UNTOLD: usize = 64 * 1024;
 
 /// Content that comes. Dropped before its end, it cancels the request.
