@@ -1,7 +1,12 @@
 //! Frames on their way out, as the library has written them: where each begins and ends (RFC 9113 §4.1), and what is put behind the
 //! fields of a request that has something of its own to say. Pure.
 
+use std::mem;
+
 use bytes::{BufMut as _, BytesMut};
+use http::HeaderValue;
+
+use crate::forward::fields::CLIENT_REQUEST_ID;
 
 /// How long a frame's head is.
 const HEAD: usize = 9;
@@ -44,21 +49,16 @@ impl Frames {
         }
     }
 
-    /// Writes `bytes` to `out`, and what belongs behind the fields of a request: `value_of` knows it by the stream's number,
+    /// Writes `bytes` to `out`, and what belongs behind the fields of a request: `own_of` knows it by the stream's number,
     /// and is asked once for each head that is complete.
-    pub(super) fn write(
-        &mut self,
-        mut bytes: &[u8],
-        out: &mut BytesMut,
-        mut value_of: impl FnMut(u32) -> Option<Literal>,
-    ) {
+    pub(super) fn write(&mut self, mut bytes: &[u8], out: &mut BytesMut, mut own_of: impl FnMut(u32) -> Option<Own>) {
         while !bytes.is_empty() {
             if self.seen < HEAD {
                 let (now, later) = bytes.split_at(bytes.len().min(HEAD - self.seen));
                 self.head[self.seen..self.seen + now.len()].copy_from_slice(now);
                 (self.seen, bytes) = (self.seen + now.len(), later);
                 if self.seen == HEAD {
-                    self.begin(out, &mut value_of);
+                    self.begin(out, &mut own_of);
                 }
             } else {
                 let (now, later) = bytes.split_at(bytes.len().min(self.left));
@@ -74,23 +74,25 @@ impl Frames {
     }
 
     /// A frame's head is complete.
-    fn begin(&mut self, out: &mut BytesMut, value_of: &mut impl FnMut(u32) -> Option<Literal>) {
+    fn begin(&mut self, out: &mut BytesMut, own_of: &mut impl FnMut(u32) -> Option<Own>) {
         let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         let ends_fields = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0;
-        let Some(Literal(value)) = ends_fields.then(|| value_of(stream)).flatten() else {
+        let Some(own) = ends_fields.then(|| own_of(stream)).flatten() else {
             out.extend_from_slice(&self.head);
             return;
         };
-        if self.left + value.len() <= LONGEST {
-            write_head(out, self.left + value.len(), kind, flags, stream);
-            self.behind = value;
+        own.write(&mut self.behind);
+        let length = self.left + self.behind.len();
+        if length <= LONGEST {
+            write_head(out, length, kind, flags, stream);
             return;
         }
         // There is no room in this one: it is not the last any more.
         write_head(out, self.left, kind, flags & !END_HEADERS, stream);
-        let mut pieces = value.chunks(LONGEST).peekable();
+        let fields = mem::take(&mut self.behind);
+        let mut pieces = fields.chunks(LONGEST).peekable();
         while let Some(piece) = pieces.next() {
             let flags = if pieces.peek().is_none() { END_HEADERS } else { 0 };
             write_head(&mut self.behind, piece.len(), CONTINUATION, flags, stream);
@@ -106,19 +108,31 @@ fn write_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u3
     out.put_u32(stream);
 }
 
-/// A field as it is, in no table and in no code, never to be put into one (RFC 7541 §6.2.3).
-pub(super) struct Literal(BytesMut);
+/// What a request says that is in no table and in no code: it is written as it is.
+pub(super) struct Own {
+    pub(super) authorization: HeaderValue,
+    /// Another one for each request: in the library's table, it would only push out what is said again.
+    pub(super) client_request_id: Option<HeaderValue>,
+}
 
-impl Literal {
-    /// `Authorization` with this value.
-    pub(super) fn authorization(value: &[u8]) -> Self {
-        let mut field = BytesMut::with_capacity(value.len() + 8);
-        // Its name is the 23rd of the static table (RFC 7541 appendix A).
-        integer(&mut field, 0b0001_0000, 4, 23);
-        integer(&mut field, 0, 7, value.len());
-        field.extend_from_slice(value);
-        Self(field)
+impl Own {
+    fn write(&self, out: &mut BytesMut) {
+        // Never to be put into a table (RFC 7541 §6.2.3); its name is the 23rd of the static one (appendix A).
+        integer(out, 0b0001_0000, 4, 23);
+        string(out, self.authorization.as_bytes());
+        if let Some(id) = &self.client_request_id {
+            // With its name, and not for the table (RFC 7541 §6.2.2).
+            out.put_u8(0);
+            string(out, CLIENT_REQUEST_ID.as_str().as_bytes());
+            string(out, id.as_bytes());
+        }
     }
+}
+
+/// Writes text in no code (RFC 7541 §5.2).
+fn string(out: &mut BytesMut, text: &[u8]) {
+    integer(out, 0, 7, text.len());
+    out.extend_from_slice(text);
 }
 
 /// Writes a number that begins in the last `bits` of a byte (RFC 7541 §5.1).

@@ -1,8 +1,8 @@
 //! HTTP/2 with the resource (RFC 9113): a connection that many requests share.
 //!
 //! The library does the protocol. What is ours: each request is carried by the task that answers it, with no other task or
-//! queue between; what many requests have to say leaves in one record of TLS; and `Authorization` is put on behind the library's
-//! back, which would write it in Huffman's code, bit by bit, for each request anew.
+//! queue between; what many requests have to say leaves in one record of TLS; and what is another for each request, or
+//! always long, is put on behind the library's back, which would write it in Huffman's code, bit by bit, for each request anew.
 
 mod connection;
 mod content;
@@ -21,13 +21,15 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, Entry};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 
+use super::fields::CLIENT_REQUEST_ID;
 use super::link::Link;
 use super::upload::{RequestBody, UploadError};
 use connection::PATIENCE;
+use frames::Own;
 use outlet::Outlet;
 use sending::Sending;
 
@@ -146,10 +148,11 @@ impl Turn {
     ) -> Result<Asking, Error> {
         announce_length(&mut request, &body);
         let is_whole = body.is_end_stream();
+        let own = Own { authorization, client_request_id: take_only(request.headers_mut(), &CLIENT_REQUEST_ID) };
         let line = &*self.place.line;
         let gate = open(&line.gate);
         let (response, stream) = self.sender.send_request(request, is_whole).map_err(|error| line.explain(error))?;
-        line.outlet.authorize(stream.stream_id().as_u32(), authorization);
+        line.outlet.add(stream.stream_id().as_u32(), own);
         drop(gate);
         let sending = (!is_whole).then(|| Sending::new(body, stream));
         Ok(Asking { response, sending, place: self.place })
@@ -234,6 +237,12 @@ fn announce_length(request: &mut Request<()>, body: &RequestBody) {
     if matters && !request.headers().contains_key(CONTENT_LENGTH) {
         request.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
+}
+
+/// Takes this field out if it has one value.
+fn take_only(fields: &mut HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let Entry::Occupied(entry) = fields.entry(name) else { return None };
+    (entry.iter().nth(1).is_none()).then(|| entry.remove())
 }
 
 /// How long content is said to be: the library lets no other length pass.

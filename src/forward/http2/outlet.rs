@@ -1,5 +1,5 @@
 //! A connection as the library sees it: what it writes is gathered, and goes out when all requests have said what they have to
-//! say; each head gets its `Authorization` on the way.
+//! say; each head gets what is its own on the way.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
-use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{Frames, Literal};
+use super::frames::{Frames, Own};
 use super::open;
 
 /// A payload of at least this size is not gathered but written from where it is.
@@ -22,7 +21,7 @@ const ENOUGH: usize = 64 * 1024;
 /// A connection that has nothing to say keeps no more room than this.
 const MOST_KEPT: usize = 16 * 1024;
 
-/// A connection; who has another one like it can say what stands in `Authorization`.
+/// A connection; who has another one like it can say what is a head's own.
 pub(super) struct Outlet<I>(Arc<Mutex<Inner<I>>>);
 
 struct Inner<I> {
@@ -31,7 +30,7 @@ struct Inner<I> {
     gathered: BytesMut,
     frames: Frames,
     /// What belongs to heads that were not written yet, by their streams, which mostly are in this order.
-    unsent: VecDeque<(u32, HeaderValue)>,
+    unsent: VecDeque<(u32, Own)>,
     /// Whether anything was read, ever, and since somebody has asked.
     has_heard: bool,
     heard: bool,
@@ -52,10 +51,10 @@ impl<I> Outlet<I> {
         })))
     }
 
-    /// From now on, `value` is what stands in `Authorization` of the next head on this stream. It is kept until that is written,
-    /// as the library writes it of requests that were taken back too, or until the connection is over.
-    pub(super) fn authorize(&self, stream: u32, value: HeaderValue) {
-        open(&self.0).unsent.push_back((stream, value));
+    /// From now on, `own` belongs into the next head on this stream. It is kept until that is written, as the library writes it of
+    /// requests that were taken back too, or until the connection is over.
+    pub(super) fn add(&self, stream: u32, own: Own) {
+        open(&self.0).unsent.push_back((stream, own));
     }
 
     /// The connection is over, and nothing more is written.
@@ -97,9 +96,9 @@ impl<I: AsyncWrite + Unpin> Outlet<I> {
 
 impl<I> Inner<I> {
     /// What belongs behind the fields of a head.
-    fn take(unsent: &mut VecDeque<(u32, HeaderValue)>, stream: u32) -> Option<HeaderValue> {
+    fn take(unsent: &mut VecDeque<(u32, Own)>, stream: u32) -> Option<Own> {
         let at = unsent.iter().position(|(of, _)| *of == stream)?;
-        unsent.remove(at).map(|(_, value)| value)
+        unsent.remove(at).map(|(_, own)| own)
     }
 }
 
@@ -155,10 +154,8 @@ impl<I: AsyncWrite + Unpin> Inner<I> {
                     continue;
                 }
                 let Self { frames, gathered, unsent, .. } = self;
-                let value_of =
-                    |stream| Self::take(unsent, stream).map(|value| Literal::authorization(value.as_bytes()));
                 let small = rest.len().min(LARGE);
-                frames.write(&rest[..small], gathered, value_of);
+                frames.write(&rest[..small], gathered, |stream| Self::take(unsent, stream));
                 (taken, rest) = (taken + small, &rest[small..]);
             }
         }
@@ -221,7 +218,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Outlet<I> {
     }
 }
 
-/// Without what stands in `Authorization`.
+/// Without what goes into heads.
 impl<I> fmt::Debug for Outlet<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outlet").finish_non_exhaustive()

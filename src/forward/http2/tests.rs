@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Patience;
-use super::frames::{Frames, Literal};
+use super::frames::{Frames, Own};
 use super::outlet::Outlet;
 use super::*;
 use crate::forward::upload::{Onlookers, Upload};
@@ -30,7 +30,12 @@ fn request(number: usize) -> Request<()> {
     Request::post(format!("https://resource.example/openai/v1/{number}")).body(()).expect("a request")
 }
 
-/// Answers each request with what it had in `Authorization`.
+/// As its own, a request says this in `Authorization`.
+fn own(authorization: &str) -> Own {
+    Own { authorization: sensitive(authorization), client_request_id: None }
+}
+
+/// Answers each request with what it had in `Authorization` and in `x-ms-client-request-id`.
 async fn answers(io: impl AsyncRead + AsyncWrite + Unpin) {
     let mut builder = h2::server::Builder::new();
     let mut connection = builder.max_header_list_size(1 << 20).handshake::<_, Bytes>(io).await.expect("a handshake");
@@ -38,7 +43,10 @@ async fn answers(io: impl AsyncRead + AsyncWrite + Unpin) {
         let (request, mut answer) = asked.expect("a request");
         let values: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().cloned().collect();
         let [value] = &*values else { panic!("{} values: {request:?}", values.len()) };
-        let response = Response::builder().header("came", value.clone()).body(()).expect("a response");
+        let mut response = Response::builder().header("came", value.clone()).body(()).expect("a response");
+        for id in request.headers().get_all(&CLIENT_REQUEST_ID) {
+            response.headers_mut().append(&CLIENT_REQUEST_ID, id.clone());
+        }
         let _ = answer.send_response(response, true);
     }
 }
@@ -56,7 +64,7 @@ async fn came(values: &[String], content: usize, takes_some_back: bool) -> Vec<S
     let mut asked: Vec<_> = Vec::new();
     for (number, value) in values.iter().enumerate() {
         let (response, mut stream) = sender.clone().send_request(request(number), content == 0).expect("room");
-        outlet.authorize(stream.stream_id().as_u32(), sensitive(value));
+        outlet.add(stream.stream_id().as_u32(), own(value));
         if content > 0 {
             stream.send_data(vec![b'x'; content].into(), true).expect("room");
         }
@@ -102,8 +110,8 @@ async fn each_request_has_its_own_authorization() {
 #[tokio::test]
 async fn what_belongs_to_no_request_any_more_is_not_kept() {
     let outlet = Outlet::new(duplex(100).0);
-    outlet.authorize(1, sensitive("first"));
-    outlet.authorize(3, sensitive("second"));
+    outlet.add(1, own("first"));
+    outlet.add(3, own("second"));
     assert_eq!(outlet.unsent(), [1, 3]);
     assert!(!format!("{outlet:?}").contains("second"));
     outlet.close();
@@ -132,9 +140,12 @@ fn written() -> Vec<u8> {
 
 #[test]
 fn fields_grow_by_what_is_put_behind_them_and_nothing_else_changes() {
-    let value_of = |stream| matches!(stream, 1 | 3).then(|| Literal::authorization(b"key"));
+    let own_of = |stream| {
+        let client_request_id = (stream == 3).then_some(HeaderValue::from_static("id"));
+        matches!(stream, 1 | 3).then(|| Own { client_request_id, ..own("key") })
+    };
     let mut out = BytesMut::new();
-    Frames::new().write(&written(), &mut out, value_of);
+    Frames::new().write(&written(), &mut out, own_of);
     let expected = written();
     let grown = |from: &[u8], to: &[u8], text: &[u8]| {
         let at = text.windows(from.len()).position(|part| part == from).expect("a frame");
@@ -143,17 +154,18 @@ fn fields_grow_by_what_is_put_behind_them_and_nothing_else_changes() {
     // A literal that is never indexed, with the 23rd name of the table, and a value of three bytes (RFC 7541 §6.2.3).
     let expected =
         grown(b"\0\0\x04\x09\x04\0\0\0\x01more", b"\0\0\x0a\x09\x04\0\0\0\x01more\x1f\x08\x03key", &expected);
-    let expected =
-        grown(b"\0\0\x04\x01\x05\0\0\0\x03head", b"\0\0\x0a\x01\x05\0\0\0\x03head\x1f\x08\x03key", &expected);
+    // The other one with its name, and not for the table (RFC 7541 §6.2.2).
+    let both = b"\0\0\x25\x01\x05\0\0\0\x03head\x1f\x08\x03key\0\x16x-ms-client-request-id\x02id";
+    let expected = grown(b"\0\0\x04\x01\x05\0\0\0\x03head", both, &expected);
     assert_eq!(out, expected);
 }
 
 proptest! {
     #[test]
     fn it_does_not_matter_in_which_pieces_frames_are_written(cuts in prop::collection::vec(0_usize..130, 0..20)) {
-        let value_of = |stream| matches!(stream, 1 | 3).then(|| Literal::authorization(&[b'k'; 300]));
+        let own_of = |stream| matches!(stream, 1 | 3).then(|| own(&"k".repeat(300)));
         let (mut whole, mut pieces) = (BytesMut::new(), BytesMut::new());
-        Frames::new().write(&written(), &mut whole, value_of);
+        Frames::new().write(&written(), &mut whole, own_of);
         let (mut frames, mut rest) = (Frames::new(), &*written());
         for cut in cuts {
             let (now, later) = rest.split_at(cut.min(rest.len()));
@@ -161,10 +173,10 @@ proptest! {
             let as_it_is = if cut % 2 == 0 { frames.passes(now) } else { 0 };
             pieces.extend_from_slice(&now[..as_it_is]);
             frames.passed(as_it_is);
-            frames.write(&now[as_it_is..], &mut pieces, value_of);
+            frames.write(&now[as_it_is..], &mut pieces, own_of);
             rest = later;
         }
-        frames.write(rest, &mut pieces, value_of);
+        frames.write(rest, &mut pieces, own_of);
         prop_assert_eq!(whole, pieces);
     }
 }
@@ -179,6 +191,25 @@ async fn connected(listener: &TcpListener) -> (Link, TcpStream) {
 fn nothing() -> RequestBody {
     let upload = Upload::new(CallersContent::nothing(), 0, Duration::from_secs(1), Onlookers::default());
     upload.ok().and_then(|mut upload| upload.attempt()).expect("no content")
+}
+
+#[tokio::test]
+async fn ids_of_callers_arrive_however_many_there_are() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let (near, far) = connected(&listener).await;
+    let resource = tokio::spawn(answers(far));
+    let session = Session::begin(near).await.expect("a session");
+    for ids in [&["one"][..], &[], &["two", "three"], &["four"]] {
+        let mut request = request(0);
+        for id in ids {
+            request.headers_mut().append(&CLIENT_REQUEST_ID, HeaderValue::from_static(id));
+        }
+        let asking = session.turn().ask(request, sensitive("key"), nothing()).expect("room");
+        let response = asking.response().await.expect("a response");
+        assert_eq!(response.headers().get_all(&CLIENT_REQUEST_ID).iter().collect::<Vec<_>>(), ids);
+    }
+    drop(session);
+    resource.await.expect("the end");
 }
 
 /// Whoever begins a request and whoever writes it are not always one thread.
