@@ -62,7 +62,7 @@ fn usage_read((kind, content): (&'static str, String)) -> Option<u64> {
 // Whole requests, from one socket to the other and back, a hundred of them.
 #[library_benchmark]
 #[bench::over_http1(args = (Passing::start(false)), config = at_most(9_470_000))]
-#[bench::over_http2(args = (Passing::start(true)), config = at_most(12_730_000))]
+#[bench::over_http2(args = (Passing::start(true)), config = at_most(12_340_000))]
 fn requests_passed(passing: Passing) -> Passing {
     passing.all()
 }
