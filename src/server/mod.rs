@@ -380,7 +380,11 @@ mod tests {
         type Body = AnyBody;
 
         async fn answer(&self, request: Box<Request<Content>>) -> Response<AnyBody> {
-            Response::new(AnyBody::from(format!("{} of {}", request.uri(), workers::index())))
+            let text = match request.uri().path() {
+                "/answering" => format!("{} answered here", workers::answering()),
+                _ => format!("{} of {}", request.uri(), workers::index()),
+            };
+            Response::new(AnyBody::from(text))
         }
 
         fn refuse(&self, error: ProxyError) -> Response<AnyBody> {
@@ -424,22 +428,51 @@ mod tests {
     #[tokio::test]
     async fn connections_that_stay_where_they_are_are_shared_out() {
         let (workers, server) = at_work(3);
+        (0..3).for_each(|number| workers.crew().pretend(number, 0));
         let mut senders = Vec::new();
         for expected in ["0", "1", "2", "0"] {
-            let (caller, accepted) = connection().await;
-            let server = server.clone();
-            workers.crew().serve_by(0, async move {
-                converse(server, accepted.into_stream().expect("a stream"), held()).await;
-            });
-            let (mut sender, connection) =
-                http2::handshake(TokioExecutor::new(), TokioIo::new(caller)).await.expect("a handshake");
-            tokio::spawn(connection);
-            let request = Request::get("http://localhost/").body(Empty::<Bytes>::new()).expect("a request");
-            let answer = sender.send_request(request).await.expect("an answer").into_body().collect().await;
-            let answer = answer.expect("content").to_bytes();
-            assert_eq!(answer, format!("http://localhost/ of {expected}"));
+            let mut sender = speaks_http2(&workers, &server).await;
+            assert_eq!(asks(&mut sender, "/").await, format!("http://localhost/ of {expected}"));
             senders.push(sender);
         }
+    }
+
+    type Sender = http2::SendRequest<Empty<Bytes>>;
+
+    /// A caller's connection, which the first worker is given.
+    async fn speaks_http2(workers: &Workers, server: &Arc<Server<Who>>) -> Sender {
+        let (caller, accepted) = connection().await;
+        let server = server.clone();
+        workers.crew().serve_by(0, async move {
+            converse(server, accepted.into_stream().expect("a stream"), held()).await;
+        });
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(caller)).await.expect("a handshake");
+        tokio::spawn(connection);
+        sender
+    }
+
+    async fn asks(sender: &mut Sender, path: &str) -> Bytes {
+        let request = Request::get(format!("http://localhost{path}")).body(Empty::new()).expect("a request");
+        let answer = sender.send_request(request).await.expect("an answer").into_body().collect().await;
+        answer.expect("content").to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_worker_knows_what_it_answers() {
+        let (workers, server) = at_work(1);
+        let (mut caller, accepted) = connection().await;
+        let its_server = server.clone();
+        workers.crew().serve_by(0, async move {
+            converse(its_server, accepted.into_stream().expect("a stream"), held()).await;
+        });
+        for _ in 0..2 {
+            caller.write_all(b"GET /answering HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writing");
+            let answer = read_until(&mut caller, "answered here").await;
+            assert!(answer.ends_with("\r\n\r\n1 answered here"), "{answer}");
+        }
+        let mut sender = speaks_http2(&workers, &server).await;
+        assert_eq!(asks(&mut sender, "/answering").await, "1 answered here");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::task_local;
 
 use super::Expendable;
 use crate::lifecycle::Held;
+use crate::workers::Answering;
 
 task_local! {
     /// Whether the response of the stream that this task is for may be given up, until that is known to it.
@@ -26,7 +27,10 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
         let held = self.0.clone();
         // Boxed here: each future around it would have room for it twice.
         let stream = Box::pin(stream);
-        tokio::spawn(async move { held.running().unless_cut_off(unless_given_up(stream)).await });
+        tokio::spawn(async move {
+            let _answering = Answering::begin();
+            held.running().unless_cut_off(unless_given_up(stream)).await
+        });
     }
 }
 

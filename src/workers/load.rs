@@ -16,6 +16,9 @@ const SPAN: Duration = Duration::from_millis(100);
 /// After that, what was seen says nothing any more: whoever still waits for work has none since, and whoever does not has not
 /// come to its end.
 const STALE: Duration = Duration::from_millis(300);
+/// For so long after it was handed something over, a worker is taken to have that to do besides what was seen: until then it
+/// may not have shown.
+const UNSEEN: Duration = Duration::from_millis(200);
 /// Thousandths of a processor. Who has more than this is given nothing that others could do…
 const HIGH: u64 = 900;
 /// …as those can that have no more than this with it: so that what was handed over does not come back as too much.
@@ -36,6 +39,8 @@ pub(super) struct Load {
     rests: AtomicBool,
     /// When it was looked at, in milliseconds since it began, and how much there was: thousandths of a processor, in the last bits.
     seen: AtomicU64,
+    /// When others last handed something over, and how much they have since it was last seen, in the same way.
+    expected: AtomicU64,
     /// How many connections it has.
     connections: Count,
 }
@@ -55,6 +60,8 @@ struct Known {
     count: Cell<u32>,
     /// How many different connections have had a request in this count.
     active: Cell<usize>,
+    /// How many requests are being answered.
+    answering: Cell<usize>,
     /// How many connections others should take.
     surplus: Cell<usize>,
     /// How much one of them has it do, in thousandths of a processor.
@@ -76,6 +83,7 @@ impl Known {
             high: Cell::new(0),
             count: Cell::new(1),
             active: Cell::new(0),
+            answering: Cell::new(0),
             surplus: Cell::new(0),
             each: Cell::new(0),
             vain: Cell::new(false),
@@ -105,13 +113,19 @@ impl Known {
             return self.count_anew();
         }
         self.high.set(self.high.get() + 1);
-        // Half of those that have something to do, not of those that are there. To move the only one would help nobody: the
-        // count goes on until there is another, as where responses take long.
+        if self.high.get() < LOOKS {
+            return;
+        }
+        // Half of those that have something to do, not of those that are there.
         let active = self.active.get().min(connections);
-        if self.high.get() >= LOOKS && active > 1 {
+        if active > 1 {
             self.surplus.set(active / 2);
-            self.each.set(share / active as u64);
+            // What takes the rest of the time may be long responses, or requests on connections that cannot be handed over.
+            self.each.set(share / active.max(self.answering.get()) as u64);
             self.count_anew();
+        } else {
+            // To move the only one would help nobody: the count goes on until there is another, as where responses take long.
+            self.surplus.set(0);
         }
     }
 }
@@ -119,7 +133,8 @@ impl Known {
 impl Load {
     /// Of a worker that has these connections, and nothing to do yet.
     pub(super) fn new(connections: Count) -> Self {
-        Self { began: Instant::now(), rests: AtomicBool::new(true), seen: AtomicU64::new(0), connections }
+        let (seen, expected) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { began: Instant::now(), rests: AtomicBool::new(true), seen, expected, connections }
     }
 
     /// Whether it has so much to do that others should have more.
@@ -132,19 +147,38 @@ impl Load {
         Some(self.share(now)).filter(|share| share + more <= ROOM)
     }
 
-    /// It gets so much more to do, as long as nobody has seen how much it is.
-    pub(super) fn expects(&self, more: u64) {
-        let expected = |seen: u64| Some((seen & !MOST) | ((seen & MOST) + more).min(MOST));
-        let _ = self.seen.fetch_update(Ordering::Relaxed, Ordering::Relaxed, expected);
+    /// It is handed over so much more to do.
+    pub(super) fn expects(&self, more: u64, now: Instant) {
+        let add = |expected: u64| Some(self.pack(now, self.unseen(expected, now) + more));
+        let _ = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Thousandths of a processor.
+    /// What is left of what was expected.
+    fn unseen(&self, expected: u64, now: Instant) -> u64 {
+        if self.age(expected, now) > UNSEEN { 0 } else { expected & MOST }
+    }
+
+    /// How long ago that was which says when.
+    fn age(&self, told: u64, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began).saturating_sub(Duration::from_millis(told >> BITS))
+    }
+
+    /// Thousandths, and when.
+    fn pack(&self, now: Instant, thousandths: u64) -> u64 {
+        let since = now.saturating_duration_since(self.began).as_millis();
+        (u64::try_from(since).unwrap_or(0) << BITS) | thousandths.min(MOST)
+    }
+
+    /// Thousandths of a processor, and what is expected.
     fn share(&self, now: Instant) -> u64 {
+        self.seen_share(now) + self.unseen(self.expected.load(Ordering::Relaxed), now)
+    }
+
+    fn seen_share(&self, now: Instant) -> u64 {
         // First: it is written last.
         let rests = self.rests.load(Ordering::Acquire);
         let seen = self.seen.load(Ordering::Relaxed);
-        let age = now.saturating_duration_since(self.began).saturating_sub(Duration::from_millis(seen >> BITS));
-        match (age > STALE, rests) {
+        match (self.age(seen, now) > STALE, rests) {
             (false, _) => seen & MOST,
             (true, true) => 0,
             (true, false) => MOST,
@@ -155,13 +189,12 @@ impl Load {
     #[cfg(test)]
     pub(super) fn pretend(&self, thousandths: u64) {
         self.seen.store((u64::MAX << BITS) | thousandths, Ordering::Relaxed);
+        self.expected.store(0, Ordering::Relaxed);
     }
 
     /// Says what was seen, and when. Returns what is told.
     fn tell(&self, now: Instant, thousandths: u64) -> u64 {
-        let since = now.saturating_duration_since(self.began).as_millis();
-        let thousandths = thousandths.min(MOST);
-        let seen = (u64::try_from(since).unwrap_or(0) << BITS) | thousandths;
+        let seen = self.pack(now, thousandths);
         #[cfg(not(test))]
         self.seen.store(seen, Ordering::Relaxed);
         // What is pretended stays.
@@ -172,7 +205,7 @@ impl Load {
                 return pretended & MOST;
             }
         }
-        thousandths
+        seen & MOST
     }
 
     /// Its thread has nothing to do. To be called by that thread, as everything below.
@@ -222,6 +255,26 @@ impl Load {
     }
 }
 
+/// A request that this thread answers, until this is dropped there.
+#[derive(Debug)]
+pub struct Answering(());
+
+impl Answering {
+    /// It begins.
+    #[must_use]
+    pub fn begin() -> Self {
+        KNOWN.with(|known| known.answering.set(known.answering.get() + 1));
+        Self(())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        // A runtime that is dropped elsewhere drops its tasks there.
+        KNOWN.with(|known| known.answering.set(known.answering.get().saturating_sub(1)));
+    }
+}
+
 /// Another one goes on with a connection of this thread's.
 pub(super) fn was_relieved() {
     KNOWN.with(|known| known.surplus.set(known.surplus.get().saturating_sub(1)));
@@ -230,6 +283,12 @@ pub(super) fn was_relieved() {
 /// Nobody has room for one: that is not asked again before the next look.
 pub(super) fn was_not_relieved() {
     KNOWN.with(|known| known.vain.set(true));
+}
+
+/// How many requests this thread answers.
+#[cfg(test)]
+pub(crate) fn answering() -> usize {
+    KNOWN.with(|known| known.answering.get())
 }
 
 /// Has this thread's worker hand some connections over, each of which has it do so much.
@@ -284,13 +343,21 @@ mod tests {
         load.tell(now, ROOM - 30);
         assert_eq!(load.with_room_for(30, now), Some(ROOM - 30));
         assert_eq!(load.with_room_for(31, now), None);
-        load.expects(20);
+        load.expects(20, now);
         assert_eq!((load.with_room_for(10, now), load.with_room_for(11, now)), (Some(ROOM - 10), None));
-        load.expects(u64::from(u32::MAX));
-        assert_eq!(load.share(now), MOST);
-        assert_eq!(load.share(now + STALE + SPAN), 0, "and when it was seen is not touched");
+        // What is seen now was before that.
         load.tell(now, 100);
-        assert_eq!(load.with_room_for(30, now), Some(100));
+        assert_eq!(load.share(now), 120);
+        let later = now + UNSEEN;
+        load.tell(later, 100);
+        load.expects(30, later);
+        assert_eq!((load.share(later), load.share(later + UNSEEN)), (150, 150), "what came before is not forgotten");
+        assert_eq!(load.share(later + UNSEEN + SPAN), 100, "it has been seen meanwhile");
+
+        let much_later = later + STALE * 2;
+        assert_eq!(load.share(much_later), 0, "it has long come to rest");
+        load.expects(u64::from(u32::MAX), much_later);
+        assert_eq!(load.share(much_later), MOST, "though it has not woken yet");
     }
 
     #[test]
@@ -401,6 +468,32 @@ mod tests {
         worker.serves(&mut connections[1..2]);
         worker.has(1000);
         assert_eq!(worker.surplus(), 1, "responses that take long end one by one");
+        for _ in 0..LOOKS {
+            worker.serves(&mut connections[..1]);
+            worker.has(1000);
+        }
+        assert_eq!(worker.surplus(), 0, "though nobody has taken the other one");
+    }
+
+    #[test]
+    fn what_cannot_be_handed_over_is_not_taken_for_what_can() {
+        let mut worker = Worker::new();
+        worker.known.answering.set(20);
+        for _ in 0..LOOKS {
+            worker.serves(&mut [0; 2]);
+            worker.has(1000);
+        }
+        assert_eq!((worker.surplus(), worker.known.each.get()), (5, 1000 / 20));
+    }
+
+    #[test]
+    fn what_is_being_answered_is_counted_until_it_was() {
+        let (first, second) = (Answering::begin(), Answering::begin());
+        assert_eq!(answering(), 2);
+        drop(first);
+        assert_eq!(answering(), 1);
+        drop(second);
+        assert_eq!(answering(), 0);
     }
 
     #[test]

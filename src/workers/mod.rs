@@ -20,7 +20,10 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub use load::Answering;
 use load::Load;
+#[cfg(test)]
+pub(crate) use load::answering;
 pub(crate) use own::Apart;
 pub use own::{Near, PerWorker, Shared};
 pub use present::{Count, Present};
@@ -30,6 +33,8 @@ const HOST: usize = 0;
 /// So many connections more than another one a worker may have: few do best with one, but one should not have all of many that may
 /// wake up together.
 const MOST_AHEAD: usize = 256;
+/// So many more of those that stay: one whose others have it work now is spared, but not for good.
+const MOST_STAYING_AHEAD: usize = 16;
 /// How long what a thread leaves behind may take to end.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -186,25 +191,33 @@ impl Crew {
     pub fn elsewhere(&self, counted: &mut u32) -> Option<usize> {
         let own = self.own().filter(|_| self.0.len() > 1)?;
         let much = own.load.0.surplus(counted)?;
-        let now = Instant::now();
+        let taker = self.taker(own, much, Instant::now());
+        if taker.is_some() {
+            load::was_relieved();
+        } else {
+            load::was_not_relieved();
+        }
+        taker
+    }
+
+    /// Who besides `own` has room for so much more to do: whoever has least, who is expected to do it from now on.
+    fn taker(&self, own: &Worker, much: u64, now: Instant) -> Option<usize> {
         let others = self.0.iter().enumerate().filter(|(_, worker)| !ptr::eq(*worker, own));
         let roomy = others.filter_map(|other| Some((other.1.load.0.with_room_for(much, now)?, other.0)));
-        let Some((_, number)) = roomy.min() else {
-            load::was_not_relieved();
-            return None;
-        };
-        self.0[number].load.0.expects(much);
-        load::was_relieved();
+        let (_, number) = roomy.min()?;
+        self.0[number].load.0.expects(much, now);
         Some(number)
     }
 
     /// Who should have a connection of this worker's that cannot be handed over later: of those that have not too much to do whoever
-    /// has the fewest of those, and this one before others. Nobody if this thread is no worker.
+    /// has the fewest of those, and this one before others; but nobody who has many more of those than another one. Nobody if this thread is no worker.
     #[must_use]
     pub fn settle(&self) -> Option<(usize, Present)> {
         let own = INDEX.get()?;
+        let fewest = self.0.iter().map(|worker| worker.staying.get()).min()?;
         let workers = self.0.iter().enumerate();
         let (number, worker) = workers
+            .filter(|(_, worker)| worker.staying.get() < fewest + MOST_STAYING_AHEAD)
             .min_by_key(|(number, worker)| (worker.load.0.is_high(), worker.staying.get(), *number != own, *number))?;
         Some((number, worker.staying.enter()))
     }
@@ -378,10 +391,16 @@ mod tests {
         assert_eq!(elsewhere(1, 10, [999, 300, 200]), [Some(2), None, None], "one was too much");
         assert_eq!(elsewhere(1, 10, [999, 200, 300]), [Some(1), None, None]);
         assert_eq!(elsewhere(9, 10, [999, 791, 950]), [None; 3], "nobody has room");
-        assert_eq!(elsewhere(9, 200, [999, 500, 400]), [Some(2), Some(1), Some(2)], "with what was handed over before");
-        assert_eq!(elsewhere(9, 200, [999, 600, 400]), [Some(2), Some(1), Some(2)]);
-        assert_eq!(elsewhere(9, 200, [999, 601, 401]), [Some(2), None, None]);
         assert_eq!(Workers::none().crew.elsewhere(&mut 0), None);
+        // How it goes on at one time.
+        let now = Instant::now();
+        let takers = |loads: [u64; 3]| {
+            (0..3).zip(loads).for_each(|(number, load)| workers.crew.pretend(number, load));
+            [(); 3].map(|()| workers.crew.taker(&workers.crew.0[0], 200, now))
+        };
+        assert_eq!(takers([999, 500, 400]), [Some(2), Some(1), Some(2)], "with what was handed over before");
+        assert_eq!(takers([999, 600, 400]), [Some(2), Some(1), Some(2)]);
+        assert_eq!(takers([999, 601, 401]), [Some(2), None, None]);
     }
 
     #[test]
@@ -398,6 +417,10 @@ mod tests {
         assert_eq!(settle(0).0, 2);
         workers.crew.pretend(2, 999);
         assert_eq!(settle(2).0, 0, "one that has too much to do is spared");
+        workers.crew.pretend(1, 999);
+        present.extend((0..MOST_STAYING_AHEAD * 3).map(|_| settle(0)));
+        let staying: Vec<_> = workers.crew.0.iter().map(|worker| worker.staying.get()).collect();
+        assert_eq!(staying, [28, 12, 12], "but not for good");
         assert!(workers.crew.settle().is_none(), "this is no worker");
     }
 
@@ -413,6 +436,8 @@ mod tests {
     #[tokio::test]
     async fn one_that_is_stuck_does_not_answer() {
         let workers = Workers::start_some(2).unwrap();
+        // So that the first is the one that gets stuck.
+        workers.crew.pretend(0, 0);
         workers.answer().await;
         let (release, stuck) = mpsc::channel::<()>();
         workers.crew.serve(async move {

@@ -68,9 +68,18 @@ impl Frames {
             if self.seen == HEAD && self.left == 0 {
                 out.extend_from_slice(&self.behind);
                 self.behind.clear();
+                if self.behind.capacity() > LONGEST {
+                    self.behind = BytesMut::new();
+                }
                 self.seen = 0;
             }
         }
+    }
+
+    /// How much room is kept for what goes out behind a payload.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.behind.capacity()
     }
 
     /// A frame's head is complete.

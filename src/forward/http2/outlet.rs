@@ -63,6 +63,7 @@ impl<I> Outlet<I> {
         inner.io = None;
         inner.unsent = VecDeque::new();
         inner.gathered = BytesMut::new();
+        inner.frames = Frames::new();
     }
 
     /// The streams that something is kept for.

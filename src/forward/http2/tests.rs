@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, Response};
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, duplex};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::connection::Patience;
 use super::frames::{Frames, Own};
@@ -51,7 +52,7 @@ async fn answers(io: impl AsyncRead + AsyncWrite + Unpin) {
     }
 }
 
-/// Asks with these values at once, each with content if that has a length, and says what came of those that were not taken back.
+/// Asks with these values in both at once, each with content if that has a length, and says what came of those that were not taken back.
 async fn came(values: &[String], content: usize, takes_some_back: bool) -> Vec<String> {
     // Less room than what is said, so that it is said in pieces.
     let (near, far) = duplex(3000);
@@ -64,7 +65,8 @@ async fn came(values: &[String], content: usize, takes_some_back: bool) -> Vec<S
     let mut asked: Vec<_> = Vec::new();
     for (number, value) in values.iter().enumerate() {
         let (response, mut stream) = sender.clone().send_request(request(number), content == 0).expect("room");
-        outlet.add(stream.stream_id().as_u32(), own(value));
+        let client_request_id = Some(HeaderValue::from_str(value).expect("a value"));
+        outlet.add(stream.stream_id().as_u32(), Own { client_request_id, ..own(value) });
         if content > 0 {
             stream.send_data(vec![b'x'; content].into(), true).expect("room");
         }
@@ -77,7 +79,9 @@ async fn came(values: &[String], content: usize, takes_some_back: bool) -> Vec<S
         let mut came = Vec::new();
         for (response, ..) in asked {
             let response = response.await.expect("a response");
-            came.push(response.headers()["came"].to_str().expect("text").to_owned());
+            let [value, id] = ["came", CLIENT_REQUEST_ID.as_str()].map(|name| &response.headers()[name]);
+            assert_eq!(value, id);
+            came.push(value.to_str().expect("text").to_owned());
         }
         came
     };
@@ -111,7 +115,7 @@ async fn each_request_has_its_own_authorization() {
 async fn what_belongs_to_no_request_any_more_is_not_kept() {
     let outlet = Outlet::new(duplex(100).0);
     outlet.add(1, own("first"));
-    outlet.add(3, own("second"));
+    outlet.add(3, Own { client_request_id: Some(HeaderValue::from_static("second")), ..own("key") });
     assert_eq!(outlet.unsent(), [1, 3]);
     assert!(!format!("{outlet:?}").contains("second"));
     outlet.close();
@@ -158,6 +162,14 @@ fn fields_grow_by_what_is_put_behind_them_and_nothing_else_changes() {
     let both = b"\0\0\x25\x01\x05\0\0\0\x03head\x1f\x08\x03key\0\x16x-ms-client-request-id\x02id";
     let expected = grown(b"\0\0\x04\x01\x05\0\0\0\x03head", both, &expected);
     assert_eq!(out, expected);
+}
+
+#[test]
+fn what_was_long_once_keeps_no_room() {
+    let (mut frames, mut out) = (Frames::new(), BytesMut::new());
+    frames.write(&written(), &mut out, |stream| (stream == 1).then(|| own(&"k".repeat(20_000))));
+    assert_eq!(frames.kept(), 0);
+    assert!(out.len() > 20_000);
 }
 
 proptest! {
@@ -210,6 +222,27 @@ async fn ids_of_callers_arrive_however_many_there_are() {
     }
     drop(session);
     resource.await.expect("the end");
+}
+
+#[tokio::test]
+async fn the_id_of_a_caller_is_in_no_table() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let (near, mut far) = connected(&listener).await;
+    let session = Session::begin(near).await.expect("a session");
+    let mut request = request(0);
+    request.headers_mut().append(&CLIENT_REQUEST_ID, HeaderValue::from_static("one"));
+    let asking = session.turn().ask(request, sensitive("key"), nothing()).expect("room");
+    let as_it_is = b"\0\x16x-ms-client-request-id\x03one";
+    let mut read = BytesMut::new();
+    let comes = async {
+        while !read.windows(as_it_is.len()).any(|part| part == as_it_is) {
+            assert_ne!(far.read_buf(&mut read).await.expect("bytes"), 0);
+        }
+    };
+    tokio::select! {
+        _ = asking.response() => panic!("nobody has answered"),
+        came = timeout(Duration::from_secs(20), comes) => came.expect("the request, with the id as it is"),
+    }
 }
 
 /// Whoever begins a request and whoever writes it are not always one thread.

@@ -32,6 +32,7 @@ use crate::error::{ProxyError, RequestPart};
 use crate::http1::encoding::Coding;
 use crate::http1::outgoing::Outgoing;
 use crate::lifecycle::Held;
+use crate::workers::Answering;
 
 use answer::{Afterwards, Asked};
 use head::Head;
@@ -127,7 +128,10 @@ impl<'server, A: Answer> Connection<'server, A> {
                 ending.as_mut().poll(cx)
             };
             let ended = match self.head(ends).await {
-                Ok(head) => self.exchange(head).await,
+                Ok(head) => {
+                    let _answering = Answering::begin();
+                    self.exchange(head).await
+                }
                 Err(NoHead::End) => {
                     self.close();
                     return None;
