@@ -39,7 +39,7 @@ pub(super) struct Load {
     rests: AtomicBool,
     /// When it was looked at, in milliseconds since it began, and how much there was: thousandths of a processor, in the last bits.
     seen: AtomicU64,
-    /// When others last handed something over, and how much they have since it was last seen, in the same way.
+    /// When others last handed something over, and how much that was together with what came shortly before, in the same way.
     expected: AtomicU64,
     /// How many connections it has.
     connections: Count,
